@@ -1,0 +1,255 @@
+"""
+How an entry stands on disk: a small fixed header, bounded msgpack metadata, the body as it is, one checksum over all.
+
+::
+
+    format u8 | kind u8 | metadata length u32 | body length u32 | BLAKE2b-128 | metadata | body
+
+The checksum covers the cache key, the header, the metadata and the body, so a record answers only the key that it was
+written for. With secret keys it is a keyed MAC: the first key writes, all of them read.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from hashlib import blake2b
+from hmac import compare_digest
+from itertools import chain
+from types import NoneType
+from typing import Any, Final
+
+import msgpack
+
+from ._model import BodyRef, Entry, Header, RawHeader, StoredResponse, Variant, VariantIndex, Vary
+
+FORMAT: Final = 1
+"""Number of the record layout; another layout takes another number, and its records are misses here."""
+MAX_METADATA: Final = 256 * 1024
+"""Bytes of metadata (status line, fields, request facts) beyond which a response is not stored."""
+MAX_BODY: Final = 0xFFFF_FFFF
+"""Bytes of body that one record can hold."""
+
+_HEADER: Final = struct.Struct("<BBII")
+_DIGEST_SIZE: Final = 16
+_PREFIX: Final = _HEADER.size + _DIGEST_SIZE
+_RESPONSE, _RESPONSE_WITH_BODY_FILE, _INDEX = range(3)
+
+# Types of a response's facts, in order; which of the last ones may be missing makes the variants.
+_TYPES: Final = frozenset(
+    (str, str, int, str, int, int, tuple, raw, tuple, float, float, float, float, tuple, redirects_to, reference)
+    for raw in (tuple, NoneType)
+    for redirects_to in (str, NoneType)
+    for reference in (tuple, NoneType)
+)
+
+# surrogatepass: aiohttp shows undecodable bytes as lone surrogates, and they must come back as they were.
+_packer_options: Final[dict[str, Any]] = {"use_bin_type": True, "unicode_errors": "surrogatepass"}
+# Bounds keep a hostile record from costing more memory and time than its own size.
+_unpacker_options: Final[dict[str, Any]] = {
+    "use_list": False,
+    "raw": False,
+    "unicode_errors": "surrogatepass",
+    "strict_map_key": True,
+    "max_str_len": MAX_METADATA,
+    "max_bin_len": MAX_METADATA,
+    "max_array_len": 65_536,
+    "max_map_len": 0,
+    "max_ext_len": 0,
+}
+
+
+class UndecodableError(ValueError):
+    """A record is damaged, of another format, under another key, or made without the secret."""
+
+
+class UnencodableError(ValueError):
+    """An entry is too large, or holds what may not be stored."""
+
+
+def derive_key(secret: bytes) -> bytes:
+    """Give the MAC key that stands for *secret*, whatever its length."""
+    return blake2b(secret, digest_size=32, person=b"cache record key").digest()
+
+
+class Codec:
+    """
+    Turns entries into records and back.
+
+    Args:
+        secret_keys: The first one makes the checksum, any of them may have made one that is read; without any the
+            checksum tells damage, but not tampering.
+    """
+
+    def __init__(self, secret_keys: Sequence[bytes] = ()) -> None:
+        keys = [derive_key(secret) for secret in secret_keys] or [b""]
+        # A copy of a keyed hasher costs a third of a new one.
+        self._hashers = [blake2b(digest_size=_DIGEST_SIZE, key=key) for key in keys]
+
+    def encode(self, key: str, entry: Entry) -> bytes:
+        """
+        Give the record of *entry* under *key*.
+
+        Raises:
+            UnencodableError: Its metadata exceeds `MAX_METADATA`, or a field holds CR, LF or NUL.
+        """
+        kind, facts, body = _facts_of_index(entry) if isinstance(entry, VariantIndex) else _facts_of_response(entry)
+        try:
+            metadata: bytes = msgpack.packb(facts, **_packer_options)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UnencodableError(str(error)) from error
+        if len(metadata) > MAX_METADATA or len(body) > MAX_BODY:
+            raise UnencodableError("too large for a record")
+        header = _HEADER.pack(FORMAT, kind, len(metadata), len(body))
+        digest = _digest(self._hashers[0], key, header, metadata, body)
+        return b"".join((header, digest, metadata, body))
+
+    def decode(self, key: str, record: bytes) -> Entry:
+        """
+        Give the entry that *record* holds, if it was written under *key* and is unchanged.
+
+        Raises:
+            UndecodableError: It was not, or it is of another format.
+        """
+        if len(record) < _PREFIX or record[0] != FORMAT:
+            raise UndecodableError("not a record of this format")
+        _, kind, metadata_size, body_size = _HEADER.unpack_from(record)
+        if metadata_size > MAX_METADATA or len(record) != _PREFIX + metadata_size + body_size:
+            raise UndecodableError("wrong length")
+        header, digest = record[: _HEADER.size], record[_HEADER.size : _PREFIX]
+        content = memoryview(record)[_PREFIX:]
+        for hasher in self._hashers:
+            if compare_digest(_digest(hasher, key, header, content), digest):
+                break
+        else:
+            raise UndecodableError("wrong checksum")
+        try:
+            facts = msgpack.unpackb(content[:metadata_size], **_unpacker_options)
+            if kind == _INDEX:
+                return _index(facts)
+            return _response(key, kind, facts, record[_PREFIX + metadata_size :])
+        except UndecodableError:
+            raise
+        except Exception as error:  # msgpack's errors have no common base
+            raise UndecodableError(f"malformed metadata: {type(error).__name__}") from error
+
+
+def _digest(hasher: blake2b, key: str, header: bytes, *parts: bytes | memoryview) -> bytes:
+    digest = hasher.copy()
+    encoded = key.encode("utf-8", "surrogatepass")
+    digest.update(b"%d:%b%b" % (len(encoded), encoded, header))
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def _facts_of_response(response: StoredResponse) -> tuple[int, tuple[object, ...], bytes]:
+    if isinstance(response.body, bytes):
+        kind, body, reference = _RESPONSE, response.body, None
+    else:
+        where = response.body
+        kind, body, reference = _RESPONSE_WITH_BODY_FILE, b"", (where.id, where.size, where.checksum)
+    for fields in (response.headers, response.request_headers):
+        _check_fields(tuple(chain.from_iterable(fields)))
+    raw = response.raw_headers
+    facts = (
+        response.method,
+        response.url,
+        response.status,
+        response.reason,
+        *response.version,
+        tuple(chain.from_iterable(response.headers)),
+        None if raw is None else tuple(bytes(part) for field in raw for part in field),
+        tuple(chain.from_iterable(response.request_headers)),
+        float(response.request_time),
+        float(response.response_time),
+        float(response.created_time),
+        float(response.expires_time),
+        response.vary,
+        response.redirects_to,
+        reference,
+    )
+    return kind, facts, body
+
+
+def _facts_of_index(index: VariantIndex) -> tuple[int, tuple[object, ...], bytes]:
+    return _INDEX, (index.url, tuple((variant.key, variant.vary) for variant in index.variants)), b""
+
+
+def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> StoredResponse:
+    if tuple(map(type, facts)) not in _TYPES:
+        raise UndecodableError("facts of the wrong type")
+    method, url, status, reason, major, minor, headers, raw, sent, *times, vary, redirects_to, reference = facts
+    request_time, response_time, created_time, expires_time = times
+    response: StoredResponse = object.__new__(StoredResponse)
+    # A frozen dataclass sets its fields one by one through object.__setattr__, which costs as much as all the rest.
+    response.__dict__.update(
+        key=key,
+        method=method,
+        url=url,
+        status=status,
+        reason=reason,
+        version=(major, minor),
+        headers=_fields(headers),
+        request_time=request_time,
+        response_time=response_time,
+        created_time=created_time,
+        expires_time=expires_time,
+        body=body if kind == _RESPONSE else _reference(reference),
+        raw_headers=None if raw is None else _raw_fields(raw),
+        request_headers=_fields(sent),
+        vary=_vary(vary),
+        redirects_to=redirects_to,
+    )
+    return response
+
+
+def _index(facts: tuple[Any, ...]) -> VariantIndex:
+    url, variants = facts
+    _check_types(str, url, *(key for key, _ in variants))
+    return VariantIndex(url, tuple(Variant(key, _vary(vary)) for key, vary in variants))
+
+
+def _reference(reference: Any) -> BodyRef:
+    identifier, size, checksum = reference
+    _check_types(str, identifier)
+    _check_types(int, size)
+    _check_types(bytes, checksum)
+    return BodyRef(identifier, size, checksum)
+
+
+def _vary(vary: Any) -> Vary:
+    for name, digest in vary:
+        _check_types(str, name)
+        _check_types(bytes, digest)
+    return tuple(vary)
+
+
+def _fields(flat: tuple[str, ...]) -> tuple[Header, ...]:
+    _check_fields(flat)
+    return _pairs(flat)
+
+
+def _raw_fields(flat: tuple[bytes, ...]) -> tuple[RawHeader, ...]:
+    b"".join(flat)  # raises TypeError for anything but bytes
+    return _pairs(flat)
+
+
+def _pairs(flat: tuple[Any, ...]) -> tuple[tuple[Any, Any], ...]:
+    if len(flat) % 2:
+        raise UndecodableError("a field without value")
+    parts = iter(flat)
+    return tuple(zip(parts, parts, strict=False))
+
+
+def _check_fields(flat: tuple[str, ...]) -> None:
+    """Refuse what would be several fields when it is sent again (RFC 9110 §5.5)."""
+    text = "".join(flat)  # raises TypeError for anything but str
+    if "\n" in text or "\r" in text or "\0" in text:
+        raise UnencodableError("a field holds CR, LF or NUL")
+
+
+def _check_types(expected: type, *values: object) -> None:
+    for value in values:
+        if type(value) is not expected:
+            raise UndecodableError(f"{type(value).__name__} where {expected.__name__} is due")

@@ -1,0 +1,47 @@
+"""What belongs together in one cache: its settings, its store, its counters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ._guard import GuardedStore
+from ._origin import Flights
+from ._policy import Policy, policy_for
+from ._stats import Counters
+
+if TYPE_CHECKING:
+    from ._options import Settings
+    from ._stores import Store
+
+
+def posix_time() -> float:
+    """Give the time; `time.time` is looked up at each call, so that who replaces it is obeyed."""
+    return time.time()
+
+
+@dataclass(slots=True, eq=False)
+class Core:
+    """
+    The parts of a cache.
+
+    Attributes:
+        settings: The options; replaced as a whole when one is set later.
+        store: The store itself, for management: its errors are the caller's to see.
+        guarded: The same store for requests, which never see an error.
+        clock: POSIX time, in seconds.
+    """
+
+    settings: Settings
+    store: Store
+    clock: Callable[[], float] = posix_time
+    counters: Counters = field(default_factory=Counters)
+    flights: Flights = field(default_factory=Flights)
+    guarded: GuardedStore = field(init=False)
+    policy: Policy = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.guarded = GuardedStore(self.store, self.counters)
+        self.policy = policy_for(http=self.settings.cache_control)

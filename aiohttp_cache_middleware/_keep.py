@@ -1,0 +1,319 @@
+"""Storing: from a response that may be stored to entries in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ._guard import logger
+from ._key import stored_request_headers, stored_url, url_tag
+from ._model import FOREVER, BodyRef, OriginResponse, StoredResponse
+from ._origin import READ_AHEAD, Flight
+from ._policy import DoNotStore, Store, Storing, selecting_values
+from ._response import CachedResponse, headers_of, replay, whole_body
+from ._scope import Hop, RequestScope
+from ._tee import MEMORY_LIMIT, NO_ROOM, TOO_LARGE, Capture
+from ._variants import entry_key, place
+
+if TYPE_CHECKING:
+    from ._core import Core
+    from ._exchange import Exchange
+    from ._stores import BodySpool
+
+UNCACHEABLE = frozenset({TOO_LARGE, NO_ROOM, "rejected by filter_fn", "the store did not accept it"})
+"""Why a response was not stored that the next one will not be stored for either."""
+
+ENDLESS = frozenset({"text/event-stream", "multipart/x-mixed-replace"})
+"""Media types of responses that have no end: they pass through, never held, never stored."""
+
+
+class Keeper:
+    """Takes responses that arrive, and stores those that may be."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def receive(
+        self, exchange: Exchange, response: CachedResponse, origin: OriginResponse, flight: Flight, tampered: str | None
+    ) -> Storing:
+        """
+        Take a response whose header fields have arrived; its body is copied while the caller reads it.
+
+        Args:
+            tampered: Why it may not be stored though the policy might allow it.
+        """
+        storing = self._judge(exchange, response, origin, tampered)
+        if isinstance(storing, Store):
+            template = self._template(exchange, response, origin, storing)
+            response.cache_key = entry_key(exchange.key, template.vary)
+            hops = exchange.scope.take_followed() if exchange.scope is not None else ()
+            keep = partial(self._keep, exchange, template, storing, flight, hops)
+            drop = partial(self._dropped, exchange, flight, hops)
+            self._capture(response, keep, drop, (flight, *(hop.flight for hop in hops)))
+            return storing
+        if storing.invalidates:
+            self._core.guarded.delete(exchange.key)
+        hop = self._core.policy.may_store_hop(exchange.asked.request, origin, exchange.rules, self._core.clock())
+        if isinstance(hop, Store) and exchange.scope is not None and tampered is None:
+            self._hold_hop(exchange.scope, exchange, response, origin, hop, flight)
+        else:
+            self._not_stored(exchange.key, storing.why)
+            self._core.flights.note_uncacheable(exchange.key)
+            flight.land(stored=False)
+        return storing
+
+    def renew(self, exchange: Exchange, stored: StoredResponse) -> None:
+        """Store a response again that the origin has renewed; it has a validator, so it never becomes useless."""
+        if self._core.policy.may_keep(stored):
+            self._core.guarded.put(stored.key, stored, tag=self._tag(exchange))
+        else:
+            self._core.guarded.delete(stored.key)
+
+    def keep_hops(self, exchange: Exchange, led_to: StoredResponse) -> None:
+        """Store the hops that led to a response which is stored."""
+        if exchange.scope is not None:
+            self._keep_hops(exchange.scope.take_followed(), led_to)
+
+    async def passes_filter(self, response: CachedResponse) -> bool:
+        """Ask the filter whether a stored response may be used."""
+        verdict = self._ask_filter(response)
+        return verdict if isinstance(verdict, bool) else await verdict
+
+    def _tag(self, exchange: Exchange) -> str:
+        """Give what groups the entries of the request's URL."""
+        return url_tag(exchange.asked.request.url, exchange.secret, self._core.settings.ignored_params)
+
+    # --- may it be stored? ---
+
+    def _judge(
+        self, exchange: Exchange, response: CachedResponse, origin: OriginResponse, tampered: str | None
+    ) -> Storing:
+        if tampered is not None:
+            return DoNotStore(tampered)
+        if response.content_type in ENDLESS:
+            return DoNotStore(f"{response.content_type} has no end")
+        size, limit = response.content_length, self._core.settings.max_body_size
+        if size is not None and limit is not None and size > limit and response.method != "HEAD":
+            return DoNotStore(TOO_LARGE)
+        return self._core.policy.may_store(exchange.asked.request, origin, exchange.rules, self._core.clock())
+
+    def _template(
+        self, exchange: Exchange, response: CachedResponse, origin: OriginResponse, storing: Store
+    ) -> StoredResponse:
+        """Make what will be stored, but for the body."""
+        ignored = {name.lower() for name in self._core.settings.ignored_params}
+        headers, raw_headers = headers_of(response)
+        if storing.drop:
+            headers = tuple(one for one in headers if one[0].lower() not in storing.drop)
+            if raw_headers is not None:
+                raw_headers = tuple(one for one in raw_headers if one[0].lower().decode() not in storing.drop)
+        request = exchange.asked.request
+        version = response.version
+        return StoredResponse(
+            key=exchange.key,
+            method=request.method,
+            url=stored_url(exchange.asked, self._core.settings.ignored_params),
+            status=response.status,
+            reason=response.reason or "",
+            version=(version.major, version.minor) if version is not None else (1, 1),
+            headers=headers,
+            raw_headers=raw_headers,
+            request_headers=stored_request_headers(exchange.asked, self._core.settings.ignored_params),
+            request_time=origin.request_time,
+            response_time=origin.response_time,
+            created_time=self._core.clock(),
+            expires_time=storing.expires_time,
+            vary=selecting_values(
+                request.headers, [name for name in storing.vary if name not in ignored], exchange.secret
+            ),
+        )
+
+    # --- the body ---
+
+    def _capture(
+        self,
+        response: CachedResponse,
+        keep: Callable[[bytes | BodySpool], None],
+        drop: Callable[[str], None],
+        flights: tuple[Flight, ...],
+    ) -> None:
+        """Copy the body; those of *flights* wait for nothing that the caller does."""
+        limit = self._core.settings.max_body_size
+        # Small bodies have mostly arrived with the header fields: nothing to watch then.
+        if (body := whole_body(response)) is not None:
+            if limit is None or len(body) <= limit:
+                keep(body)
+            else:
+                drop(TOO_LARGE)
+            return
+        capture = Capture(response, max_size=limit, spool=self._core.guarded.spool, keep=keep, drop=drop)
+        for flight in flights:
+            if (response.content_length or 0) > READ_AHEAD:
+                flight.land(stored=False)
+            else:
+                flight.when_followed(capture.hurry)
+
+    def _dropped(self, exchange: Exchange, flight: Flight, hops: tuple[Hop, ...], why: str) -> None:
+        self._not_stored(exchange.key, why)
+        if why in UNCACHEABLE:
+            self._core.flights.note_uncacheable(exchange.key)
+        for hop in hops:
+            hop.drop()
+        flight.land(stored=False)
+
+    def _not_stored(self, key: str, why: str) -> None:
+        self._core.counters.count_not_stored(key, why)
+        logger.debug("not stored: %s", why)
+
+    def _keep(
+        self,
+        exchange: Exchange,
+        template: StoredResponse,
+        storing: Store,
+        flight: Flight,
+        hops: tuple[Hop, ...],
+        body: bytes | BodySpool,
+    ) -> None:
+        """Store a response that has arrived whole, if the filter agrees."""
+        store = partial(self._place, exchange, template, storing, flight, hops, body)
+        if self._core.settings.filter_fn is None:
+            store()
+            return
+        verdict = self._ask_filter(self._as_filtered(exchange, template, body))
+        refuse = partial(self._refused, exchange, flight, hops, body)
+        if isinstance(verdict, bool):
+            (store if verdict else refuse)()
+        else:
+            # Nobody needs to read any more for this flight to land: waiting for it is safe for everyone.
+            flight.leader = None
+            self._core.flights.run(_decide_later(verdict, store, refuse))
+
+    def _as_filtered(self, exchange: Exchange, template: StoredResponse, body: bytes | BodySpool) -> CachedResponse:
+        return replay(
+            exchange.request,
+            template.replace(body=body if isinstance(body, bytes) else BodyRef("", body.size, b"")),
+            now=self._core.clock(),
+            age=None,
+            cache_key=exchange.key,
+            from_cache=False,
+            load=None if isinstance(body, bytes) else body.load,
+        )
+
+    def _ask_filter(self, response: CachedResponse) -> bool | Awaitable[bool]:
+        """Ask the filter; one that fails says no."""
+        if self._core.settings.filter_fn is None:
+            return True
+        try:
+            verdict = self._core.settings.filter_fn(response)
+        except Exception:  # noqa: BLE001 (whatever a filter of the caller's raises)
+            return _filter_failed()
+        return _awaited(verdict) if inspect.isawaitable(verdict) else bool(verdict)
+
+    def _refused(self, exchange: Exchange, flight: Flight, hops: tuple[Hop, ...], body: bytes | BodySpool) -> None:
+        if not isinstance(body, bytes):
+            body.discard()
+        self._dropped(exchange, flight, hops, "rejected by filter_fn")
+
+    def _place(
+        self,
+        exchange: Exchange,
+        template: StoredResponse,
+        storing: Store,
+        flight: Flight,
+        hops: tuple[Hop, ...],
+        body: bytes | BodySpool,
+    ) -> None:
+        small, spool = (body, None) if isinstance(body, bytes) else (b"", body)
+        useless_in = None if storing.worth_keeping_stale else storing.expires_time - self._core.clock()
+        placement = place(exchange.key, self._core.guarded.peek(exchange.key), template.replace(body=small))
+        accepted = True
+        for key, entry in placement.puts:
+            if isinstance(entry, StoredResponse):
+                accepted = self._core.guarded.put(
+                    key, entry, tag=self._tag(exchange), useless_in=useless_in, spool=spool
+                )
+            elif accepted:
+                accepted = self._core.guarded.put(key, entry, tag=self._tag(exchange))
+        for key in placement.deletes:
+            self._core.guarded.delete(key)
+        if not accepted:
+            self._dropped(exchange, flight, hops, "the store did not accept it")
+            return
+        self._core.counters.stores += 1
+        self._core.flights.note_cacheable(exchange.key)
+        self._keep_hops(hops, template)
+        flight.land(stored=True)
+
+    # --- redirects ---
+
+    def _hold_hop(
+        self,
+        scope: RequestScope,
+        exchange: Exchange,
+        response: CachedResponse,
+        origin: OriginResponse,
+        storing: Store,
+        flight: Flight,
+    ) -> None:
+        """Keep a redirect in hand until it is known whether it was followed, and to what."""
+        hop = Hop(exchange.key, self._tag(exchange), flight)
+        scope.arrived = hop
+        template = self._template(exchange, response, origin, storing)
+
+        def keep(body: bytes | BodySpool) -> None:
+            if isinstance(body, bytes):
+                hop.response = template.replace(body=body)
+            else:
+                body.discard()
+
+        if (body := whole_body(response)) is not None:
+            keep(body)
+        else:
+            Capture(
+                response,
+                max_size=MEMORY_LIMIT,
+                spool=self._core.guarded.spool,
+                keep=keep,
+                drop=partial(self._not_stored, exchange.key),
+            )
+
+    def _keep_hops(self, hops: tuple[Hop, ...], led_to: StoredResponse) -> None:
+        expires_time = led_to.expires_time
+        for hop in hops:
+            if hop.response is None:
+                hop.drop()
+                continue
+            stored = hop.response.replace(expires_time=expires_time, redirects_to=led_to.url)
+            useless_in = None if expires_time == FOREVER else expires_time - self._core.clock()
+            placement = place(hop.key, self._core.guarded.peek(hop.key), stored)
+            for key, entry in placement.puts:
+                self._core.guarded.put(key, entry, tag=hop.tag, useless_in=useless_in)
+            for key in placement.deletes:
+                self._core.guarded.delete(key)
+            self._core.counters.stores += 1
+            hop.flight.land(stored=True)
+
+
+def _filter_failed() -> bool:
+    logger.exception("filter_fn failed: the response is not cached")
+    return False
+
+
+async def _awaited(verdict: Awaitable[bool]) -> bool:
+    try:
+        return bool(await verdict)
+    except asyncio.CancelledError:
+        raise
+    except Exception:  # noqa: BLE001 (whatever a filter of the caller's raises)
+        return _filter_failed()
+
+
+async def _decide_later(verdict: Awaitable[bool], store: Callable[[], None], refuse: Callable[[], None]) -> None:
+    is_wanted = False
+    try:
+        is_wanted = await verdict
+    finally:
+        (store if is_wanted else refuse)()

@@ -1,0 +1,416 @@
+"""Management: what a cache tells of itself, and what can be done to what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import ContextVar
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from ._key import url_tag
+from ._model import FOREVER, BodyRef, Entry, StoredResponse
+from ._options import parse_expire_after
+from ._request import bare_url
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from ._core import Core
+    from ._options import ExpireAfter
+    from ._stats import CacheStats
+    from ._stores import Report
+
+T = TypeVar("T")
+
+DRAIN_PATIENCE = 10.0
+"""Seconds for which closing waits for background work."""
+
+
+class Listing(Generic[T]):
+    """What can be iterated over (``async for``), a page at a time, or had as a list (``await``)."""
+
+    def __init__(self, iterate: Callable[[], AsyncIterator[T]]) -> None:
+        self._iterate = iterate
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self._iterate()
+
+    def __await__(self) -> Generator[Any, None, list[T]]:
+        return self._as_list().__await__()
+
+    async def _as_list(self) -> list[T]:
+        return [one async for one in self._iterate()]
+
+
+class StoredEntry:
+    """
+    A stored response, for those who look into a cache.
+
+    Attributes:
+        key: Its key in `CacheMiddleware.responses`.
+        method: Method of the request.
+        url: URL of the request, without fragment, credentials and ignored parameters.
+        status: Status code.
+        reason: Reason phrase.
+        headers: Header fields of the response.
+        request_headers: Header fields of the request, without credentials and ignored ones.
+        size: Length of the body, in bytes.
+    """
+
+    def __init__(self, core: Core, stored: StoredResponse) -> None:
+        self._core = core
+        self._stored = stored
+        self.key = stored.key
+        self.method = stored.method
+        self.url = stored.url
+        self.status = stored.status
+        self.reason = stored.reason
+        self.size = stored.size
+
+    def __repr__(self) -> str:
+        return f"<StoredEntry {self.method} {self.url} [{self.status}] {self.size} bytes>"
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """Header fields of the response."""
+        return self._stored.fields
+
+    @property
+    def request_headers(self) -> CIMultiDictProxy[str]:
+        """Header fields of the request, without credentials and ignored ones."""
+        return self._stored.request_fields
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was stored, or renewed by a 304; aware, UTC."""
+        return datetime.fromtimestamp(self._stored.created_time, timezone.utc)
+
+    @property
+    def expires(self) -> datetime | None:
+        """When it expires; aware, UTC; ``None``: never."""
+        expires_time = self._stored.expires_time
+        if expires_time == FOREVER:
+            return None
+        try:
+            return datetime.fromtimestamp(expires_time, timezone.utc)
+        except (OverflowError, ValueError, OSError):
+            return None
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether it has expired by now."""
+        return self._core.clock() >= self._stored.expires_time
+
+    @property
+    def body(self) -> bytes:
+        """
+        The whole body. A large one is loaded from disk when asked for, which blocks.
+
+        Raises:
+            StoreError: It is gone, or not what was stored.
+        """
+        body = self._stored.body
+        return self._core.store.load_body(self.key, body) if isinstance(body, BodyRef) else body
+
+
+class Responses:
+    """All stored responses, as an asynchronous mapping from key to `StoredEntry`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def get(self, key: str) -> StoredEntry | None:
+        """Give the response under *key*, ``None`` if there is none."""
+        stored = await self._core.store.get(key)
+        return StoredEntry(self._core, stored) if isinstance(stored, StoredResponse) else None
+
+    def keys(self) -> Listing[str]:
+        """Iterate over the keys."""
+        return Listing(self._keys)
+
+    def values(self) -> Listing[StoredEntry]:
+        """Iterate over the responses."""
+        return Listing(self._values)
+
+    def items(self) -> Listing[tuple[str, StoredEntry]]:
+        """Iterate over (key, response)."""
+        return Listing(self._items)
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self._keys()
+
+    async def count(self) -> int:
+        """Give the number of stored responses."""
+        return await self._core.store.count()
+
+    async def delete(self, key: str) -> bool:
+        """Remove the response under *key*; tell whether there was one."""
+        stored = await self._core.store.get(key)
+        if not isinstance(stored, StoredResponse):
+            return False
+        self._core.store.delete(key)
+        await self._core.store.flush()
+        return True
+
+    async def _items(self) -> AsyncIterator[tuple[str, StoredEntry]]:
+        async for key, entry in self._core.store.scan():
+            if isinstance(entry, StoredResponse):
+                yield key, StoredEntry(self._core, entry)
+
+    async def _keys(self) -> AsyncIterator[str]:
+        async for key, _ in self._items():
+            yield key
+
+    async def _values(self) -> AsyncIterator[StoredEntry]:
+        async for _, entry in self._items():
+            yield entry
+
+
+class Redirects:
+    """Stored redirects, as an asynchronous mapping from a URL to the URL it led to; both are strings."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def get(self, url: str | URL) -> str | None:
+        """Give the URL that *url* led to; ``None`` if no redirect is stored for it."""
+        for stored in await _stored_for(self._core, url):
+            if (led_to := _led_to(stored)) is not None:
+                return led_to
+        return None
+
+    def keys(self) -> Listing[str]:
+        """Iterate over the URLs that redirect."""
+        return Listing(self._keys)
+
+    def values(self) -> Listing[str]:
+        """Iterate over the URLs they led to."""
+        return Listing(self._values)
+
+    def items(self) -> Listing[tuple[str, str]]:
+        """Iterate over (URL, URL it led to)."""
+        return Listing(self._items)
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self._keys()
+
+    async def count(self) -> int:
+        """Give the number of stored redirects."""
+        return len(await self.keys())
+
+    async def _items(self) -> AsyncIterator[tuple[str, str]]:
+        async for _, entry in self._core.store.scan():
+            if isinstance(entry, StoredResponse) and (led_to := _led_to(entry)) is not None:
+                yield entry.url, led_to
+
+    async def _keys(self) -> AsyncIterator[str]:
+        async for url, _ in self._items():
+            yield url
+
+    async def _values(self) -> AsyncIterator[str]:
+        async for _, url in self._items():
+            yield url
+
+
+def _led_to(stored: StoredResponse) -> str | None:
+    if stored.redirects_to is not None:
+        return stored.redirects_to
+    location = stored.fields.get("Location")
+    if not 300 <= stored.status < 400 or location is None:
+        return None
+    try:
+        return str(URL(stored.url).join(URL(location)))
+    except ValueError:
+        return None
+
+
+async def _stored_for(core: Core, url: str | URL, method: str | None = None) -> list[StoredResponse]:
+    bare = bare_url(url if isinstance(url, URL) else URL(url))
+    tag = url_tag(bare, await core.store.secret(), core.settings.ignored_params)
+    found = [await core.store.get(key) for key in await core.store.tagged(tag)]
+    return [
+        one for one in found if isinstance(one, StoredResponse) and (method is None or one.method == method.upper())
+    ]
+
+
+_DISABLED: ContextVar[frozenset[int]] = ContextVar("aiohttp_cache_middleware_disabled", default=frozenset())
+
+
+class _Disabled(AbstractContextManager[None], AbstractAsyncContextManager[None]):
+    """Has a cache neither read nor write, in this context."""
+
+    def __init__(self, cache: Management) -> None:
+        self._cache = cache
+        self._outer: list[frozenset[int]] = []
+
+    def __enter__(self) -> None:
+        self._outer.append(_DISABLED.get())
+        _DISABLED.set(self._outer[-1] | {id(self._cache)})
+
+    def __exit__(self, *error: object) -> None:
+        _DISABLED.set(self._outer.pop())
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(self, *error: object) -> None:
+        self.__exit__()
+
+
+class Management:
+    """The management API of a cache. It sees the whole store: all namespaces, methods and variants."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    @property
+    def expire_after(self) -> ExpireAfter:
+        """How long responses that are stored from now on may be used: seconds, a moment, or ``None``: for ever."""
+        expiration = self._core.settings.expire_after
+        if expiration is None:
+            return None
+        if expiration.moment is not None:
+            return datetime.fromtimestamp(expiration.moment, timezone.utc)
+        return -1 if expiration.seconds == FOREVER else expiration.seconds
+
+    @expire_after.setter
+    def expire_after(self, value: ExpireAfter) -> None:
+        self._core.settings = self._core.settings.replace(expire_after=parse_expire_after("expire_after", value))
+
+    @property
+    def stats(self) -> CacheStats:
+        """What has been counted since the cache was made: a snapshot."""
+        return self._core.counters.snapshot()
+
+    @property
+    def responses(self) -> Responses:
+        """All stored responses, as an asynchronous mapping."""
+        return Responses(self._core)
+
+    @property
+    def redirects(self) -> Redirects:
+        """All stored redirects: URL to the URL it led to, as an asynchronous mapping."""
+        return Redirects(self._core)
+
+    def disabled(self) -> _Disabled:
+        """
+        Neither read nor write in a block: ``with cache.disabled():`` or ``async with cache.disabled():``.
+
+        It counts for the task that entered it and those it starts inside; other tasks don't see it.
+        """
+        return _Disabled(self)
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether a block of `disabled` is around the caller."""
+        return id(self) in _DISABLED.get()
+
+    def urls(self) -> Listing[str]:
+        """List the URLs of all stored responses, each once: ``async for url in cache.urls()``, or ``await`` it."""
+        return Listing(self._urls)
+
+    async def _urls(self) -> AsyncIterator[str]:
+        seen: set[str] = set()
+        async for _, entry in self._core.store.scan():
+            if isinstance(entry, StoredResponse) and entry.url not in seen:
+                seen.add(entry.url)
+                yield entry.url
+
+    async def contains(
+        self, url: str | URL | None = None, *, key: str | None = None, method: str | None = None
+    ) -> bool:
+        """
+        Tell whether something is stored, fresh or not.
+
+        Args:
+            url: For this URL, with any headers, body and namespace;
+            key: or under this key of `responses`.
+            method: Only responses to this method.
+
+        Raises:
+            TypeError: Not exactly one of *url* and *key* was given.
+            StoreError: The store can't be asked.
+        """
+        return bool(await self._selected(url, key, method))
+
+    async def delete(self, url: str | URL | None = None, *, key: str | None = None, method: str | None = None) -> int:
+        """
+        Remove what is stored for a URL or under a key; the arguments are those of `contains`.
+
+        Returns:
+            How many responses were removed.
+        """
+        selected = await self._selected(url, key, method)
+        for stored in selected:
+            self._core.store.delete(stored.key)
+        await self._core.store.flush()
+        return len(selected)
+
+    async def _selected(self, url: str | URL | None, key: str | None, method: str | None) -> list[StoredResponse]:
+        if (url is None) == (key is None):
+            raise TypeError("url, key: give exactly one of them")
+        if url is not None:
+            return await _stored_for(self._core, url, method)
+        entry = await self._core.store.get(key or "")
+        return [entry] if isinstance(entry, StoredResponse) and method in (None, entry.method) else []
+
+    async def clear(self) -> None:
+        """Remove everything that is stored."""
+        await self._core.store.clear()
+
+    async def remove_expired_responses(self, expire_after: ExpireAfter = None) -> int:
+        """
+        Remove what has expired, also what could still be revalidated.
+
+        Args:
+            expire_after: If given, first becomes the expiration of all stored responses, counted from when
+                each was created.
+
+        Returns:
+            How many responses were removed.
+        """
+        expiration = parse_expire_after("expire_after", expire_after)
+        now = self._core.clock()
+
+        def change(key: str, entry: Entry) -> Entry | None:
+            if not isinstance(entry, StoredResponse):
+                return entry
+            if expiration is not None:
+                expires_time = expiration.expires_time(entry.created_time)
+                entry = entry if expires_time == entry.expires_time else entry.replace(expires_time=expires_time)
+            return entry if now < entry.expires_time else None
+
+        _, removed = await self._core.store.rewrite(change)
+        return removed
+
+    async def verify(self, *, repair: bool = False) -> Report:
+        """
+        Check every record, body and file of the store.
+
+        Args:
+            repair: Remove what is damaged or belongs to nothing.
+        """
+        return await self._core.store.verify(repair=repair)
+
+    async def aclose(self) -> None:
+        """
+        Finish what is under way and keep what was accepted, for at most 10 s; then give back files and threads.
+
+        The cache opens again when it is next used.
+        """
+        await self._core.flights.aclose(DRAIN_PATIENCE)
+        await self._core.guarded.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,202 @@
+"""Frozen data that travels the path of a request; no I/O, no aiohttp."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+FOREVER = math.inf
+"""An ``expires_time`` or lifetime without end."""
+
+Header: TypeAlias = tuple[str, str]
+RawHeader: TypeAlias = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Expiration:
+    """
+    A normalised ``expire_after``: a lifetime in seconds, or a moment.
+
+    Attributes:
+        seconds: Lifetime counted from when a response is stored; ``inf`` is for ever, ``0`` is "do not cache".
+        moment: POSIX time at which whatever is stored expires; `seconds` does not count then.
+    """
+
+    seconds: float = FOREVER
+    moment: float | None = None
+
+    @property
+    def forbids_caching(self) -> bool:
+        """Tell whether this is ``0``: neither read nor store."""
+        return self.moment is None and self.seconds == 0
+
+    def expires_time(self, stored_time: float) -> float:
+        """Give the POSIX time (or ``inf``) at which what was stored at *stored_time* expires."""
+        return self.moment if self.moment is not None else stored_time + self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """
+    The options in force for one request, resolved by precedence, as plain data for the policies.
+
+    Attributes:
+        override: ``expire_after`` given for this request (`CacheOptions`), else ``None``.
+        default: ``expire_after`` by URL pattern or of the cache, else ``None``.
+        stale_if_error: How long (seconds) after its expiry a response may stand in for a failing origin;
+            ``0`` is off, ``inf`` is any time.
+        refresh: Revalidate or refetch even what is fresh.
+        only_if_cached: Never touch the network.
+    """
+
+    allowed_methods: frozenset[str] = frozenset({"GET", "HEAD"})
+    allowed_codes: frozenset[int] | None = None
+    override: Expiration | None = None
+    default: Expiration | None = None
+    stale_if_error: float = 0.0
+    refresh: bool = False
+    only_if_cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    What the cache knows of a request: its form on the wire, without aiohttp.
+
+    Attributes:
+        method: Upper-case method.
+        url: Absolute URL, normalised, without fragment and user-info.
+        headers: All fields that will be sent, as they stand when the request reaches the cache.
+    """
+
+    method: str
+    url: str
+    headers: CIMultiDictProxy[str]
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRef:
+    """
+    A large body, kept beside its record under an `id` that is never used for another body.
+
+    Attributes:
+        id: Name of the body within its store.
+        size: Length in bytes.
+        checksum: Digest of the body, made by the store.
+    """
+
+    id: str
+    size: int
+    checksum: bytes
+
+
+Vary: TypeAlias = tuple[tuple[str, bytes], ...]
+"""Selecting fields: (lower-case name, keyed digest of the request's value; ``b""`` where it is absent)."""
+
+
+@dataclass(frozen=True)
+class StoredResponse:
+    """
+    One stored response (RFC 9111 §3): status line, fields, times, and the body or where it is.
+
+    Times are POSIX seconds. Instances are immutable and may be shared between callers and threads.
+
+    Attributes:
+        key: The entry's own key in the store (primary key, or the key of a variant).
+        url: URL that was asked for: normalised, without fragment, credentials and ignored parameters.
+        headers: Fields as aiohttp showed them, in order, duplicates kept.
+        raw_headers: Fields as they came, bytes; ``None`` when encoding `headers` gives them.
+        request_headers: Fields of the request, without credentials and ignored ones.
+        request_time: When the request was sent that this response (or its last validation) answered.
+        response_time: When this response (or its last validation) was received.
+        created_time: When it was stored, or renewed by a 304.
+        expires_time: When it stops being fresh; ``inf`` is never.
+        vary: Selecting fields with their values; empty where any request is answered.
+        body: The body itself while it is small, else a reference.
+        redirects_to: For a redirect, the final URL it led to.
+    """
+
+    key: str
+    method: str
+    url: str
+    status: int
+    reason: str
+    version: tuple[int, int]
+    headers: tuple[Header, ...]
+    request_time: float
+    response_time: float
+    created_time: float
+    expires_time: float
+    body: bytes | BodyRef = b""
+    raw_headers: tuple[RawHeader, ...] | None = None
+    request_headers: tuple[Header, ...] = ()
+    vary: Vary = ()
+    redirects_to: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Length of the body in bytes."""
+        return len(self.body) if isinstance(self.body, bytes) else self.body.size
+
+    @cached_property
+    def fields(self) -> CIMultiDictProxy[str]:
+        """The headers as a case-insensitive multidict, made when first asked for."""
+        return CIMultiDictProxy(CIMultiDict(self.headers))
+
+    @cached_property
+    def request_fields(self) -> CIMultiDictProxy[str]:
+        """The request's headers as a case-insensitive multidict, made when first asked for."""
+        return CIMultiDictProxy(CIMultiDict(self.request_headers))
+
+    def replace(self, **changes: object) -> StoredResponse:
+        """Give a copy with *changes*."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One line of a `VariantIndex`: under which key the response for these selecting fields is kept."""
+
+    key: str
+    vary: Vary
+
+
+@dataclass(frozen=True, slots=True)
+class VariantIndex:
+    """
+    What stands under a primary key once responses differ by ``Vary`` (RFC 9111 §4.1).
+
+    Attributes:
+        url: As in `StoredResponse`.
+        variants: Most recently stored first.
+    """
+
+    url: str
+    variants: tuple[Variant, ...]
+
+
+Entry: TypeAlias = StoredResponse | VariantIndex
+"""What a store keeps under a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class OriginResponse:
+    """
+    What the policies know of a response that has just come from the origin.
+
+    Attributes:
+        fields: Header fields, case-insensitive.
+        request_time: POSIX time at which the request was sent.
+        response_time: POSIX time at which the header fields were there.
+    """
+
+    status: int
+    fields: CIMultiDictProxy[str]
+    request_time: float
+    response_time: float
+    reason: str = ""

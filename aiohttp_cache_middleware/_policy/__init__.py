@@ -1,0 +1,109 @@
+"""
+The decisions: pure functions of (request, stored, rules, now); no aiohttp, asyncio, clock, I/O or log.
+
+Both modes are policies behind the same questions; nothing else asks which mode is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from .._model import Header, OriginResponse, Request, Rules, StoredResponse
+from . import _configured, _http
+from ._outcomes import (
+    Answer,
+    Decision,
+    DoNotStore,
+    Forward,
+    GatewayTimeout,
+    Reuse,
+    Revalidate,
+    Store,
+    Storing,
+)
+from ._selecting import selecting_values, selects
+
+
+class Policy(Protocol):
+    """The questions. Times are POSIX seconds."""
+
+    def passes_through(self, request: Request, rules: Rules) -> Forward | None:
+        """Tell whether *request* goes to the origin whatever is stored, and why."""
+
+    def keeps_ranges_apart(self, rules: Rules) -> bool:
+        """Tell whether each ``Range`` has entries of its own."""
+
+    def also_answered_by(self, method: str) -> tuple[str, ...]:
+        """Give the other methods whose stored responses may answer a request with *method*."""
+
+    def decide(
+        self, request: Request, stored: Sequence[StoredResponse], rules: Rules, now: float, *, secret: bytes
+    ) -> Decision:
+        """Decide whether what is *stored* answers *request*."""
+
+    def reuse_validated(
+        self, request: Request, stored: StoredResponse, rules: Rules, now: float, *, secret: bytes
+    ) -> Reuse:
+        """Give the answer to *request* once the origin has confirmed *stored*."""
+
+    def may_store(self, request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
+        """Decide whether *response* may be stored, and until when it is fresh."""
+
+    def may_store_hop(self, request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
+        """Decide the same for a redirect that `may_store` refused, if it leads to a response that is stored."""
+
+    def freshen(self, stored: StoredResponse, response: OriginResponse, rules: Rules, now: float) -> StoredResponse:
+        """Renew *stored* by a 304 (or by the answer to a HEAD)."""
+
+    def may_keep(self, stored: StoredResponse) -> bool:
+        """Tell whether *stored* may stay in the store after it was freshened."""
+
+    def selected_by_304(self, candidates: Sequence[StoredResponse], response: OriginResponse) -> StoredResponse | None:
+        """Give the stored response that a 304 confirms."""
+
+    def freshened_by_head(
+        self, stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
+    ) -> tuple[tuple[StoredResponse, ...], tuple[StoredResponse, ...]]:
+        """Give which stored GET responses the answer to a HEAD renews, as renewed, and which it makes invalid."""
+
+    def invalidated_urls(self, request: Request, response: OriginResponse) -> tuple[str, ...]:
+        """Give the URLs whose stored responses *request* makes invalid."""
+
+    def shown_on_reuse(
+        self, reuse: Reuse, now: float, *, validated: bool = False, collapsed: bool = False
+    ) -> tuple[Header, ...]:
+        """Give the fields that a reused response shows in addition (its own ``Age`` gives way)."""
+
+    def shown_on_forward(
+        self,
+        forward: Forward | Revalidate,
+        status: int,
+        storing: Storing | None,
+        now: float,
+        *,
+        collapsed: bool = False,
+    ) -> tuple[Header, ...]:
+        """Give the fields that the origin's response shows in addition."""
+
+
+def policy_for(*, http: bool) -> Policy:
+    """Give the policy of a mode: HTTP decides, or the options do."""
+    return _http if http else _configured
+
+
+__all__ = [
+    "Answer",
+    "Decision",
+    "DoNotStore",
+    "Forward",
+    "GatewayTimeout",
+    "Policy",
+    "Reuse",
+    "Revalidate",
+    "Store",
+    "Storing",
+    "policy_for",
+    "selecting_values",
+    "selects",
+]

@@ -1,0 +1,47 @@
+"""What the caller is told of the cache: ``Cache-Status`` (RFC 9211)."""
+
+from __future__ import annotations
+
+import math
+
+from ._outcomes import Why
+
+CACHE_NAME = "aiohttp_cache_middleware"
+"""How this cache calls itself in ``Cache-Status``."""
+
+
+def cache_status(
+    *,
+    forward: Why | None = None,
+    forward_status: int | None = None,
+    ttl: float | None = None,
+    stored: bool = False,
+    collapsed: bool = False,
+) -> str:
+    """
+    Tell in the words of RFC 9211 what the cache did with a request.
+
+    Args:
+        forward: Why the request went to the origin; ``None``: it did not, a hit.
+        forward_status: What the origin answered, where that is not what the caller sees (a 304).
+        ttl: Seconds for which the response is still fresh, negative if it is stale; ``None``: not known.
+        stored: Whether the origin's answer is being stored.
+        collapsed: Whether the answer is that to an identical request in flight.
+    """
+    items = [CACHE_NAME]
+    if forward is None and collapsed:
+        # Not a hit: it waited for a response that was not there yet (RFC 9211 §2.7).
+        forward = "miss"
+    if forward is None:
+        items.append("hit")
+    else:
+        items.append(f"fwd={forward}")
+        if forward_status is not None:
+            items.append(f"fwd-status={forward_status}")
+        if stored:
+            items.append("stored")
+        if collapsed:
+            items.append("collapsed")
+    if ttl is not None and math.isfinite(ttl):
+        items.append(f"ttl={math.floor(ttl)}")
+    return "; ".join(items)

@@ -1,0 +1,215 @@
+"""
+The default mode: the options decide what is stored and for how long.
+
+Of what the origin says only three things count: ``Vary``, validators, and ``private`` together with cookies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from multidict import istr
+
+from .._model import FOREVER, Expiration, Header, OriginResponse, Request, Rules, StoredResponse
+from ._fields import cache_control
+from ._outcomes import Decision, DoNotStore, Forward, GatewayTimeout, Reuse, Revalidate, Store, Storing
+from ._selecting import selects, vary_names
+from ._validation import updated_fields
+
+DEFAULT_CODES = frozenset({200})
+"""Status codes that are stored where the options name none."""
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+"""Status codes that aiohttp follows."""
+
+CONDITIONS = tuple(
+    istr(name) for name in ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range")
+)
+"""Request fields that make a request conditional (RFC 9110 §13.1); `istr` is found three times as fast as `str`."""
+
+RANGE = istr("Range")
+
+CLOCK_TOLERANCE = 60.0
+"""Seconds by which an entry may be dated in the future; beyond, the clock was set back and its age is unknown."""
+
+
+def decide(request: Request, stored: Sequence[StoredResponse], rules: Rules, now: float, *, secret: bytes) -> Decision:
+    """
+    Decide whether what is *stored* answers *request*, which does not pass through, at *now*.
+
+    Args:
+        stored: What was found under the request's key; several where responses differ by ``Vary``.
+        now: POSIX time, in seconds.
+        secret: The store's secret, with which `StoredResponse.vary` was made.
+    """
+    usable = [
+        one
+        for one in stored
+        if (not one.vary or selects(one.vary, request.headers, secret)) and _is_allowed(one, rules)
+    ]
+    if not usable:
+        return _without_network(rules, Forward(forward="vary-miss") if stored else Forward())
+    newest = usable[0] if len(usable) == 1 else max(usable, key=_created_time)
+    age = max(0.0, now - newest.created_time)
+    if is_fresh(newest, now) and not rules.refresh:
+        return Reuse(newest, age)
+    if rules.only_if_cached:
+        return GatewayTimeout()
+    fallback = _fallback(newest, age, rules, now)
+    if conditions := validators(newest):
+        return Revalidate((newest,), conditions, fallback)
+    why = "refresh was asked for" if rules.refresh else "expired, has no validator"
+    return Forward(fallback, forward="request" if rules.refresh else "stale", why=why)
+
+
+def passes_through(request: Request, rules: Rules) -> Forward | None:
+    """Tell whether *request* does not concern the cache at all, and why."""
+    if request.method not in rules.allowed_methods:
+        return Forward(may_be_stored=False, forward="method", why=f"method {request.method}")
+    if _expiration(rules).forbids_caching:
+        return Forward(may_be_stored=False, forward="bypass", why="expire_after=0")
+    for name in CONDITIONS:
+        if name in request.headers:
+            return Forward(may_be_stored=False, forward="request", why=f"the caller's own {name}")
+    if RANGE in request.headers and not keeps_ranges_apart(rules):
+        return Forward(may_be_stored=False, forward="partial", why="Range, and 206 is not in allowed_codes")
+    return None
+
+
+def keeps_ranges_apart(rules: Rules) -> bool:
+    """Tell whether each ``Range`` has entries of its own."""
+    return rules.allowed_codes is not None and 206 in rules.allowed_codes
+
+
+def is_fresh(stored: StoredResponse, now: float) -> bool:
+    """Tell whether *stored* has not expired; one from the future has, for its true age is unknown."""
+    return now < stored.expires_time and stored.created_time <= now + CLOCK_TOLERANCE
+
+
+def validators(stored: StoredResponse) -> tuple[Header, ...]:
+    """Give the conditional fields that validate *stored* (RFC 9110 §13.1.2, §13.1.3)."""
+    fields = stored.fields
+    conditions: list[Header] = []
+    if etag := fields.get("ETag"):
+        conditions.append(("If-None-Match", etag))
+    if last_modified := fields.get("Last-Modified"):
+        conditions.append(("If-Modified-Since", last_modified))
+    return tuple(conditions)
+
+
+def may_store(request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
+    """Decide whether the options allow *response* to be stored, and until when it is fresh."""
+    if forward := passes_through(request, rules):
+        return DoNotStore(forward.why)
+    if not _allows_code(response.status, rules):
+        return DoNotStore(f"status {response.status} is not in allowed_codes")
+    expires_time = _expiration(rules).expires_time(now)
+    if expires_time <= now:
+        return DoNotStore("expire_after leaves it no lifetime")
+    has_validator = "ETag" in response.fields or "Last-Modified" in response.fields
+    return Store(
+        expires_time,
+        _selecting_names(request, response),
+        worth_keeping_stale=has_validator or rules.stale_if_error > 0,
+    )
+
+
+def freshen(stored: StoredResponse, response: OriginResponse, rules: Rules, now: float) -> StoredResponse:
+    """Renew *stored* by a 304: its fields (RFC 9111 §3.2), its times by the options."""
+    headers, raw_headers = updated_fields(stored, response)
+    return stored.replace(
+        headers=headers,
+        raw_headers=raw_headers,
+        request_time=response.request_time,
+        response_time=response.response_time,
+        created_time=now,
+        expires_time=_expiration(rules).expires_time(now),
+    )
+
+
+def selected_by_304(candidates: Sequence[StoredResponse], response: OriginResponse) -> StoredResponse | None:
+    """Give the stored response that a 304 confirms: here, the one whose validators were sent."""
+    return candidates[0] if candidates else None
+
+
+def invalidated_urls(request: Request, response: OriginResponse) -> tuple[str, ...]:
+    """Give what *request* makes invalid: nothing, for in this mode the options alone decide."""
+    return ()
+
+
+def also_answered_by(method: str) -> tuple[str, ...]:
+    """Give whose responses answer *method* too: nobody's, for GET and HEAD have entries of their own."""
+    return ()
+
+
+def reuse_validated(request: Request, stored: StoredResponse, rules: Rules, now: float, *, secret: bytes) -> Reuse:
+    """Give the whole response, whatever its age."""
+    return Reuse(stored, max(0.0, now - stored.created_time), why="validated")
+
+
+def may_store_hop(request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
+    """Decide whether a redirect may be stored if it leads to a stored response, whose lifetime it then gets."""
+    if response.status not in REDIRECTS or "Location" not in response.fields:
+        return DoNotStore("not a redirect")
+    if forward := passes_through(request, rules):
+        return DoNotStore(forward.why)
+    return Store(FOREVER, _selecting_names(request, response), worth_keeping_stale=False)
+
+
+def may_keep(stored: StoredResponse) -> bool:
+    """Tell whether *stored* may stay after it was freshened: always."""
+    return True
+
+
+def freshened_by_head(
+    stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
+) -> tuple[tuple[StoredResponse, ...], tuple[StoredResponse, ...]]:
+    """Tell what a HEAD's answer says of stored GET responses: nothing in this mode."""
+    return (), ()
+
+
+def shown_on_reuse(reuse: Reuse, now: float, *, validated: bool = False, collapsed: bool = False) -> tuple[Header, ...]:
+    """Give what a reused response shows in addition: nothing, it is as it was stored."""
+    return ()
+
+
+def shown_on_forward(
+    forward: Forward | Revalidate, status: int, storing: Storing | None, now: float, *, collapsed: bool = False
+) -> tuple[Header, ...]:
+    """Give what the origin's response shows in addition: nothing."""
+    return ()
+
+
+def _created_time(stored: StoredResponse) -> float:
+    return stored.created_time
+
+
+def _expiration(rules: Rules) -> Expiration:
+    return rules.override or rules.default or Expiration()
+
+
+def _allows_code(status: int, rules: Rules) -> bool:
+    return status in (DEFAULT_CODES if rules.allowed_codes is None else rules.allowed_codes)
+
+
+def _is_allowed(stored: StoredResponse, rules: Rules) -> bool:
+    """The lists hold on reading too; a hop that was followed is judged by where it led."""
+    return _allows_code(stored.status, rules) or stored.redirects_to is not None
+
+
+def _selecting_names(request: Request, response: OriginResponse) -> tuple[str, ...]:
+    """``Vary: *`` counts as none; a private response fetched with cookies is for those cookies only."""
+    names = vary_names(response.fields) or ()
+    if "cookie" not in names and "Cookie" in request.headers and "private" in cache_control(response.fields):
+        names = (*names, "cookie")
+    return names
+
+
+def _fallback(stored: StoredResponse, age: float, rules: Rules, now: float) -> Reuse | None:
+    if now - stored.expires_time > rules.stale_if_error or rules.stale_if_error == 0:
+        return None
+    return Reuse(stored, age, is_stale=not is_fresh(stored, now), why="stale_if_error")
+
+
+def _without_network(rules: Rules, otherwise: Forward) -> Decision:
+    return GatewayTimeout() if rules.only_if_cached else otherwise

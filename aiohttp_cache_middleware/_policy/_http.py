@@ -1,0 +1,104 @@
+"""The HTTP mode, as a whole: a private cache by RFC 9111, behind the questions of `Policy`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._model import Header, OriginResponse, Request, Rules, StoredResponse
+from ._answering import answer_to
+from ._cache_status import cache_status
+from ._decision import decide
+from ._fields import GREATEST_DELTA
+from ._freshness import current_age
+from ._invalidation import invalidated_urls
+from ._outcomes import DoNotStore, Forward, Invalid, Reuse, Revalidate, Store, Storing
+from ._storing import STORABLE_METHODS, may_store
+from ._validation import forbids_storing, freshen, freshen_from_head, selected_by_304
+
+__all__ = [
+    "also_answered_by",
+    "decide",
+    "freshen",
+    "freshened_by_head",
+    "invalidated_urls",
+    "keeps_ranges_apart",
+    "may_keep",
+    "may_store",
+    "may_store_hop",
+    "passes_through",
+    "reuse_validated",
+    "selected_by_304",
+    "shown_on_forward",
+    "shown_on_reuse",
+]
+
+
+def passes_through(request: Request, rules: Rules) -> Forward | None:
+    """Tell whether *request* goes to the origin whatever is stored, by its method (§4)."""
+    if request.method in STORABLE_METHODS and request.method in rules.allowed_methods:
+        return None
+    return Forward(may_be_stored=False, forward="method", why=f"method {request.method}")
+
+
+def also_answered_by(method: str) -> tuple[str, ...]:
+    """Give whose responses answer *method* too: a stored GET answers HEAD (§4)."""
+    return ("GET",) if method == "HEAD" else ()
+
+
+def keeps_ranges_apart(rules: Rules) -> bool:
+    """Tell whether each ``Range`` has entries of its own: no, ranges are answered from the complete response."""
+    return False
+
+
+def reuse_validated(request: Request, stored: StoredResponse, rules: Rules, now: float, *, secret: bytes) -> Reuse:
+    """Give the answer to *request* once the origin has confirmed *stored* (§4.3.3)."""
+    answer = answer_to(request, stored, secret)
+    return Reuse(stored, current_age(stored, now), answer=answer, why="§4.3.3 validated")
+
+
+def may_store_hop(request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
+    """Decide about a redirect that `may_store` refused: each hop is a response like any other here."""
+    return DoNotStore("RFC 9111 decides about each hop")
+
+
+def may_keep(stored: StoredResponse) -> bool:
+    """Tell whether *stored* may stay after it was freshened: not if the 304 said no-store (§5.2.2.5)."""
+    return not forbids_storing(stored)
+
+
+def freshened_by_head(
+    stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
+) -> tuple[tuple[StoredResponse, ...], tuple[StoredResponse, ...]]:
+    """Give which stored GET responses the answer to a HEAD renews, as renewed, and which it makes invalid (§4.3.5)."""
+    renewed: list[StoredResponse] = []
+    invalid: list[StoredResponse] = []
+    for one in stored:
+        outcome = freshen_from_head(one, response, rules, now)
+        if isinstance(outcome, Invalid):
+            invalid.append(one)
+        elif outcome is not one:
+            renewed.append(outcome)
+    return tuple(renewed), tuple(invalid)
+
+
+def shown_on_reuse(reuse: Reuse, now: float, *, validated: bool = False, collapsed: bool = False) -> tuple[Header, ...]:
+    """Give ``Age`` (§5.1) and ``Cache-Status`` (RFC 9211) of a reused response."""
+    status = cache_status(
+        forward="stale" if validated else reuse.forward,
+        forward_status=304 if validated else None,
+        ttl=reuse.stored.expires_time - now,
+        stored=validated,
+        collapsed=collapsed,
+    )
+    age = str(min(int(reuse.age), GREATEST_DELTA))
+    return (("Age", age), ("Cache-Status", status))
+
+
+def shown_on_forward(
+    forward: Forward | Revalidate, status: int, storing: Storing | None, now: float, *, collapsed: bool = False
+) -> tuple[Header, ...]:
+    """Give ``Cache-Status`` (RFC 9211) of the origin's response."""
+    will_store = isinstance(storing, Store)
+    ttl = storing.expires_time - now if isinstance(storing, Store) else None
+    line = cache_status(forward=forward.forward, forward_status=status, ttl=ttl, stored=will_store, collapsed=collapsed)
+    return (("Cache-Status", line),)

@@ -1,0 +1,147 @@
+"""The answers to a policy's questions, as data: a small type per outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .._model import Header, StoredResponse
+
+Why: TypeAlias = Literal[
+    # RFC 9211 §2.2, the values of Cache-Status's fwd parameter
+    "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    How a stored response is shown when it is not shown as it stands (304, 206, 416, or HEAD from a stored GET).
+
+    Attributes:
+        status: Status code to show instead of the stored one.
+        reason: Reason phrase to show.
+        headers: All header fields to show.
+        ranges: Parts of the stored body to send, as (start, stop) byte offsets; ``()`` sends no body,
+            ``None`` the whole one.
+        body: Complete body to send instead of any part of the stored one (multipart/byteranges frames
+            with ``ranges``: one frame before each part and one after the last).
+    """
+
+    status: int
+    reason: str
+    headers: tuple[Header, ...]
+    ranges: tuple[tuple[int, int], ...] | None = None
+    frames: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """
+    The stored response answers the request.
+
+    Attributes:
+        age: Current age in seconds, for the Age field (RFC 9111 §5.1).
+        is_stale: Whether it is served though it has expired.
+        revalidate: How to refresh it in the background (stale-while-revalidate, RFC 5861 §3), its `headers`
+            empty where there is no validator; ``None``: no background refresh.
+        answer: How to show it if not as it stands.
+        forward: Why the origin was asked, in vain (RFC 9211 §2.2), where this is a fallback; else ``None``.
+        why: One line for the log.
+    """
+
+    stored: StoredResponse
+    age: float
+    is_stale: bool = False
+    revalidate: Revalidate | None = None
+    answer: Answer | None = None
+    forward: Why | None = None
+    why: str = "fresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Revalidate:
+    """
+    Ask the origin whether a stored response still holds (RFC 9111 §4.3).
+
+    Attributes:
+        candidates: Stored responses whose validators are sent; a 304 selects among them.
+        headers: Conditional fields to add to the request; never empty, but for a refresh in the background.
+        fallback: What may be handed out when the origin fails (stale-if-error), else ``None``.
+        forward: Why the request goes out, in the words of RFC 9211 §2.2.
+    """
+
+    candidates: tuple[StoredResponse, ...]
+    headers: tuple[Header, ...]
+    fallback: Reuse | None = None
+    forward: Why = "stale"
+    why: str = "stale, has a validator"
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """
+    Ask the origin.
+
+    Attributes:
+        fallback: What may be handed out when the origin fails (stale-if-error), else ``None``.
+        may_be_stored: Whether the answer might be stored and so shared with identical requests in flight.
+        forward: Why the request goes out, in the words of RFC 9211 §2.2.
+    """
+
+    fallback: Reuse | None = None
+    may_be_stored: bool = True
+    forward: Why = "uri-miss"
+    why: str = "nothing stored"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTimeout:
+    """Nothing usable is stored and the network must not be touched: 504 (RFC 9111 §5.2.1.7)."""
+
+    why: str = "only-if-cached, nothing usable stored"
+
+
+Decision: TypeAlias = Reuse | Revalidate | Forward | GatewayTimeout
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """
+    The response may be stored (RFC 9111 §3).
+
+    Attributes:
+        expires_time: POSIX time at which it stops being fresh, or ``inf``.
+        vary: Lower-case names of the selecting fields; ``()`` where any request is answered.
+        drop: Lower-case names of response fields that must not be stored (§3.1).
+        worth_keeping_stale: Whether it is of use after it has expired (a validator, stale-if-error, ...).
+    """
+
+    expires_time: float
+    vary: tuple[str, ...] = ()
+    drop: frozenset[str] = frozenset()
+    worth_keeping_stale: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DoNotStore:
+    """
+    The response may not be stored.
+
+    Attributes:
+        why: One line for the log and the statistics.
+        invalidates: Whether what is stored under the same key must not be used any more.
+    """
+
+    why: str
+    invalidates: bool = False
+
+
+Storing: TypeAlias = Store | DoNotStore
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A stored response must not be used any more (RFC 9111 §4.3.5)."""
+
+    why: str

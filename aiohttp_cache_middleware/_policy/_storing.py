@@ -1,0 +1,149 @@
+"""Which responses may be stored, and which of their fields (RFC 9111 §3)."""
+
+from __future__ import annotations
+
+from multidict import MultiMapping
+
+from .._model import OriginResponse, Request, Rules
+from ._fields import CacheControl, cache_control, field_members
+from ._freshness import expires_time, explicit_lifetime, is_cacheable_by_default
+from ._outcomes import DoNotStore, Store, Storing
+from ._selecting import vary_names
+
+STORABLE_METHODS = frozenset({"GET", "HEAD"})
+"""Methods whose responses this cache can reuse: of POST only later GETs could make use (RFC 9110 §9.3.3)."""
+
+UNDERSTOOD_STATUSES = frozenset(
+    {200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 305, 307, 308}
+    | {400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 417, 421, 422, 426}
+    | {500, 501, 502, 503, 504, 505}
+)
+"""Status codes of RFC 9110 §15 whose caching requirements are met here (§5.2.2.3)."""
+
+PARTIAL_OR_INTERIM = frozenset({206, 304})
+"""Final status codes whose content is not the whole of a representation."""
+
+SUPERSEDING_STATUSES = frozenset({200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 410})
+"""Answers to GET after which an older stored one is known to be out of date, even if they can't be stored."""
+
+HOP_BY_HOP = frozenset(
+    {
+        # RFC 9110 §7.6.1 and RFC 9111 §3.1; the last two are what old clients and proxies send.
+        "connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "keep-alive",
+        "proxy-connection",
+    }
+)
+"""Fields that are for one connection, or between us and a proxy."""
+
+FOR_ALL_RECIPIENTS = frozenset({"age", "cache-control", "date", "expires", "vary"})
+"""Fields that ``Connection`` or ``no-cache`` cannot take away: without them a response could look fresher (§7.6.1)."""
+
+
+def may_store(request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
+    """
+    Decide whether *response* may be stored, until when it is fresh, and without which fields (§3).
+
+    ``Authorization`` needs no rule here: keys tell credentials apart. Whether the body is complete is for the
+    caller to see.
+
+    Args:
+        now: POSIX time, in seconds.
+    """
+    directives = cache_control(response.fields)
+    if why := _forbidden_by_request(request, rules):
+        return DoNotStore(why)
+    if why := _not_storable_status(response.status, rules):
+        return DoNotStore(why)
+    supersedes = response.status in SUPERSEDING_STATUSES and not _is_partial_request(request)
+    if why := _forbidden_by_response(response, directives, rules):
+        return DoNotStore(why, invalidates=supersedes)
+    expires = expires_time(response, rules, now)
+    if not _is_useful(response, directives, rules, expires):
+        return DoNotStore("§3 stale at once and nothing to validate it with", invalidates=supersedes)
+    return Store(
+        expires,
+        vary_names(response.fields) or (),
+        not_stored_fields(response.fields),
+        # Stale, it can be validated, or served under max-stale, RFC 5861 or our stale_if_error.
+        worth_keeping_stale=_has_validator(response) or _may_be_served_stale(directives),
+    )
+
+
+def not_stored_fields(fields: MultiMapping[str]) -> frozenset[str]:
+    """
+    Give the lower-case names of fields that must not be stored (§3.1).
+
+    Those for one connection, those that ``Connection`` names, and those that ``no-cache="..."`` names: to leave
+    these out is one way never to reuse them unvalidated (§5.2.2.4). ``private="..."`` is for shared caches.
+    """
+    named = {name.lower() for name in field_members(fields, "Connection")} | cache_control(fields).no_cache_fields
+    return HOP_BY_HOP | (named - FOR_ALL_RECIPIENTS) if named else HOP_BY_HOP
+
+
+def _forbidden_by_request(request: Request, rules: Rules) -> str | None:
+    if request.method not in STORABLE_METHODS:
+        return f"§3 responses to {request.method} are not reused"
+    if request.method not in rules.allowed_methods:
+        return f"allowed_methods leaves out {request.method}"
+    if cache_control(request.headers).no_store:
+        return "§5.2.1.5 the request says no-store"
+    if rules.override is not None and rules.override.forbids_caching:
+        return "expire_after=0"
+    return None
+
+
+def _not_storable_status(status: int, rules: Rules) -> str | None:
+    if status < 200:
+        return f"§3 status {status} is not final"
+    if status in PARTIAL_OR_INTERIM:
+        return f"§3.3 status {status} is not a complete response"
+    if rules.allowed_codes is not None and status not in rules.allowed_codes:
+        return f"allowed_codes leaves out {status}"
+    return None
+
+
+def _forbidden_by_response(response: OriginResponse, directives: CacheControl, rules: Rules) -> str | None:
+    if directives.must_understand and response.status not in UNDERSTOOD_STATUSES:
+        return f"§5.2.2.3 must-understand, and status {response.status} is not understood"
+    if directives.no_store and not directives.must_understand:
+        return "§5.2.2.5 no-store"
+    if vary_names(response.fields) is None:
+        return "§4.1 Vary: * matches no request"
+    if explicit_lifetime(response.fields, directives, response.response_time) is None:
+        if not is_cacheable_by_default(response.status, directives):
+            return f"§3 status {response.status} states no lifetime"
+        if rules.override is None and rules.default is not None and rules.default.forbids_caching:
+            return "expire_after=0"
+    return None
+
+
+def _is_partial_request(request: Request) -> bool:
+    return "Range" in request.headers
+
+
+def _has_validator(response: OriginResponse) -> bool:
+    return bool(response.fields.get("ETag") or response.fields.get("Last-Modified"))
+
+
+def _may_be_served_stale(directives: CacheControl) -> bool:
+    return not (directives.must_revalidate or directives.no_cache)
+
+
+def _is_useful(response: OriginResponse, directives: CacheControl, rules: Rules, expires: float) -> bool:
+    """Tell whether a later request is at all likely to use the response."""
+    if _has_validator(response):
+        return True
+    if directives.no_cache:
+        return False
+    lifetime = explicit_lifetime(response.fields, directives, response.response_time) or 0
+    if lifetime > 0 or expires > response.response_time:
+        return True
+    stale_windows = (directives.stale_while_revalidate, directives.stale_if_error or 0, rules.stale_if_error)
+    return _may_be_served_stale(directives) and max(stale_windows) > 0

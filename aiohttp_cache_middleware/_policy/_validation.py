@@ -1,0 +1,188 @@
+"""Conditional requests, and what a 304 or a HEAD changes (RFC 9111 §4.3, §3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from email.utils import formatdate
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from .._model import Header, OriginResponse, RawHeader, Rules, StoredResponse
+from ._fields import EntityTag, cache_control, date_field, parse_entity_tag, strongly_equal, weakly_equal
+from ._freshness import expires_time
+from ._outcomes import Invalid
+from ._storing import not_stored_fields
+
+NEVER_UPDATED = frozenset({"content-length", "content-encoding", "content-range"})
+"""Fields that describe the stored bytes: no later response changes those (§3.2)."""
+
+IDENTIFYING = frozenset({"authorization", "cookie"})
+"""Selecting fields that tell users apart: one user's variants are not offered for another's request."""
+
+
+# --- asking (§4.3.1) ---
+
+
+def conditions(stored: StoredResponse, others: Iterable[StoredResponse] = ()) -> tuple[Header, ...]:
+    """
+    Give the conditional fields that validate *stored*, as the origin wrote them; ``()`` without a validator.
+
+    Args:
+        others: Further variants, whose strong entity tags are offered too.
+    """
+    fields = stored.fields
+    tags = [etag for etag in (fields.get("ETag"), *map(_strong_etag, others)) if etag]
+    headers = [("If-None-Match", ", ".join(dict.fromkeys(tags)))] if tags else []
+    if last_modified := fields.get("Last-Modified"):
+        headers.append(("If-Modified-Since", last_modified))
+    return tuple(headers)
+
+
+def may_be_offered(variant: StoredResponse) -> bool:
+    """
+    Tell whether a variant selected by another request may be offered to the origin for this one (§4.1).
+
+    Only with a strong entity tag, which names one representation, and not across users: an origin that uses one
+    tag for several would otherwise make us show the wrong one.
+    """
+    return bool(_strong_etag(variant)) and IDENTIFYING.isdisjoint(name for name, _ in variant.vary)
+
+
+def _strong_etag(stored: StoredResponse) -> str:
+    etag = stored.fields.get("ETag", "")
+    return "" if etag.startswith("W/") else etag
+
+
+# --- what a 304 selects (§4.3.4) ---
+
+
+def selected_by_304(candidates: Sequence[StoredResponse], response: OriginResponse) -> StoredResponse | None:
+    """
+    Give the stored response that a 304 is about; ``None`` if it is about none, which then asks for a full one.
+
+    Entity tags decide before dates. Two of our own choices: a tag that differs only in being weak still selects
+    (compressing proxies weaken tags in a 200 and not in a 304), and a 304 without any validator selects the only
+    response we asked about.
+    """
+    tag = parse_entity_tag(response.fields.get("ETag"))
+    if tag is not None:
+        return _latest_with_tag(candidates, tag, strongly_equal) or _latest_with_tag(candidates, tag, weakly_equal)
+    modified = response.fields.get("Last-Modified")
+    if modified is not None:
+        return _latest(one for one in candidates if _same_moment(one.fields.get("Last-Modified"), modified, response))
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _latest_with_tag(
+    candidates: Iterable[StoredResponse], tag: EntityTag, equal: Callable[[EntityTag, EntityTag], bool]
+) -> StoredResponse | None:
+    return _latest(
+        one for one in candidates if (own := parse_entity_tag(one.fields.get("ETag"))) is not None and equal(own, tag)
+    )
+
+
+def _latest(candidates: Iterable[StoredResponse]) -> StoredResponse | None:
+    return max(candidates, key=lambda one: one.response_time, default=None)
+
+
+def _same_moment(one: str | None, other: str, response: OriginResponse) -> bool:
+    """Compare two dates by what they mean, so that another format is no other date; what is no date, literally."""
+    if one is None or one == other:
+        return one == other
+    moments = {date_field(CIMultiDict({"Date": value}), "Date", response.response_time) for value in (one, other)}
+    return len(moments) == 1 and None not in moments
+
+
+# --- freshening (§3.2, §4.3.4) ---
+
+
+def freshen(stored: StoredResponse, response: OriginResponse, rules: Rules, now: float) -> StoredResponse:
+    """
+    Renew *stored* by a 304 (or a matching HEAD): its fields, its times, its lifetime; its bytes stay.
+
+    The result has the lifetime that its updated fields state; a 304 that forbids storing makes a result
+    that does so too (`forbids_storing`), and may only be shown.
+    """
+    headers, raw_headers = updated_fields(stored, response)
+    updated = OriginResponse(
+        stored.status,
+        CIMultiDictProxy(CIMultiDict(headers)),
+        response.request_time,
+        response.response_time,
+    )
+    return stored.replace(
+        headers=headers,
+        raw_headers=raw_headers,
+        request_time=response.request_time,
+        response_time=response.response_time,
+        created_time=now,
+        expires_time=expires_time(updated, rules, now),
+    )
+
+
+def updated_fields(
+    stored: StoredResponse, response: OriginResponse
+) -> tuple[tuple[Header, ...], tuple[RawHeader, ...] | None]:
+    """
+    Give the fields of *stored*, decoded and raw, updated by those of *response* (§3.2).
+
+    ``Age`` never outlives the response it came with, and a response without ``Date`` gets one: both say when
+    *stored* was last known to be good.
+    """
+    ignored = NEVER_UPDATED | not_stored_fields(response.fields)
+    new = [(name, value) for name, value in response.fields.items() if name.lower() not in ignored]
+    if "Date" not in response.fields:
+        new.append(("Date", formatdate(response.response_time, usegmt=True)))
+    replaced = {name.lower() for name, _ in new} | {"age"}
+    headers = (*[header for header in stored.headers if header[0].lower() not in replaced], *new)
+    if stored.raw_headers is None:
+        return headers, None
+    kept = [header for header in stored.raw_headers if header[0].decode("latin-1").lower() not in replaced]
+    return headers, (*kept, *[(_encoded(name), _encoded(value)) for name, value in new])
+
+
+def _encoded(text: str) -> bytes:
+    """Encode what aiohttp decoded; it decodes fields so."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def forbids_storing(stored: StoredResponse) -> bool:
+    """Tell whether the fields of *stored*, after freshening, forbid to keep it (§5.2.2.5)."""
+    directives = cache_control(stored.fields)
+    return directives.no_store and not directives.must_understand
+
+
+# --- HEAD (§4.3.5) ---
+
+
+def freshen_from_head(
+    stored: StoredResponse, response: OriginResponse, rules: Rules, now: float
+) -> StoredResponse | Invalid:
+    """
+    Tell what a response to HEAD makes of the stored response to GET of the same URL.
+
+    Returns:
+        *stored*, renewed, if a 200 has the same validators and length; itself if the status says nothing about
+        it; `Invalid` if it is another representation by now, or gone.
+    """
+    if response.status in (404, 410):
+        return Invalid(f"§4.3.5 HEAD says {response.status}")
+    if response.status != stored.status:
+        return stored
+    theirs, ours = response.fields, stored.fields
+    tag = parse_entity_tag(theirs.get("ETag"))
+    own_tag = parse_entity_tag(ours.get("ETag"))
+    if tag is not None and (own_tag is None or not weakly_equal(tag, own_tag)):
+        return Invalid("§4.3.5 HEAD shows another ETag")
+    modified = theirs.get("Last-Modified")
+    if modified is not None and not _same_moment(ours.get("Last-Modified"), modified, response):
+        return Invalid("§4.3.5 HEAD shows another Last-Modified")
+    length = theirs.get("Content-Length")
+    if length is not None and length != _length(stored):
+        return Invalid("§4.3.5 HEAD shows another Content-Length")
+    return freshen(stored, response, rules, now)
+
+
+def _length(stored: StoredResponse) -> str | None:
+    """Give the length that GET stated, else that of a body which was not decoded."""
+    return stored.fields.get("Content-Length") or (None if "Content-Encoding" in stored.fields else str(stored.size))

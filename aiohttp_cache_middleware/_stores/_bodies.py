@@ -1,0 +1,343 @@
+"""
+Large bodies, each a file of its own that is never changed once it is there.
+
+A file is the body followed by a BLAKE2b-256 over the body's id and its bytes, keyed where the store has secret keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from hmac import compare_digest
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from .._codec import derive_key
+from .._errors import StoreError
+from ._directory import make_private, open_private
+from ._faults import store_error
+from ._lane import Lane
+
+SPOOLS: Final = "spool"
+"""Directory, within the store, of bodies that are still arriving."""
+PIECE: Final = 256 * 1024
+"""Bytes written at once: larger writes are slower and smaller ones cost more thread switches."""
+HIGH_WATER: Final = 1024 * 1024
+"""Bytes that may be pending in a spool before `DiskSpool.drain` waits."""
+GROWTH: Final = 4 * 1024 * 1024
+"""Bytes of a body for which room is made at a time while it arrives."""
+_VERIFIED_AT_ONCE: Final = 4 * 1024 * 1024  # bytes; other jobs of the lane get their turn in between
+_DIGEST_SIZE: Final = 32
+_BODY_NAME: Final = re.compile(r"bodies/[0-9a-f]{2}/[0-9a-f]{30}\.body")
+
+
+@dataclass(frozen=True, slots=True)
+class BodyFile:
+    """A body's file, by its name in the store, and its length with all that the file holds."""
+
+    id: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """Path within the store."""
+        return body_name(self.id)
+
+
+def body_name(identifier: str) -> str:
+    """Give the path, within the store, of the file that holds the body *identifier*."""
+    return f"bodies/{identifier[:2]}/{identifier[2:]}.body"
+
+
+def is_body_name(name: object) -> bool:
+    """Tell whether *name* is a path that `body_name` makes, and so cannot lead out of the store."""
+    return isinstance(name, str) and _BODY_NAME.fullmatch(name) is not None
+
+
+class BodySeal:
+    """Makes and checks the digest at a body's end; the first key makes it, any may have made one that is read."""
+
+    size: Final = _DIGEST_SIZE
+
+    def __init__(self, secret_keys: Sequence[bytes]) -> None:
+        self._keys = [derive_key(secret) for secret in secret_keys] or [b""]
+
+    def hashers(self, identifier: str) -> list[blake2b]:
+        """Give a hasher per key, to be fed with the body."""
+        hashers = [blake2b(digest_size=_DIGEST_SIZE, key=key) for key in self._keys]
+        for hasher in hashers:
+            hasher.update(f"{identifier}\n".encode())
+        return hashers
+
+
+class DiskSpool:
+    """A body on its way to disk: gathered into pieces here, hashed and written in the lane."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        home: Callable[[], Path],
+        seal: BodySeal,
+        limit: float,
+        grown: Callable[[], object] = lambda: None,
+    ) -> None:
+        """
+        Make a spool; nothing is written before the first piece is full.
+
+        Args:
+            lane: Where files are written.
+            home: Gives the store's directory, opening the store if need be; called in the lane.
+            limit: Bytes beyond which the body would not be kept, so that writing on is useless.
+            grown: Called in the lane each time that another `GROWTH` bytes have been written.
+        """
+        self.id = secrets.token_hex(16)
+        self._lane = lane
+        self._home_of_store = home
+        self._hasher = seal.hashers(self.id)[0]
+        self._limit = limit
+        self._grown = grown
+        self._gathered: list[bytes] = []
+        self._gathered_size = 0
+        self._accepted = 0
+        self._written = 0  # only the lane changes it
+        self._file: BinaryIO | None = None
+        self._home = Path()
+        self._failed = False
+        self._ended = False
+
+    @property
+    def size(self) -> int:
+        """Bytes accepted so far."""
+        return self._accepted
+
+    @property
+    def pending(self) -> int:
+        """Bytes accepted and not yet written."""
+        return self._accepted - self._written
+
+    @property
+    def arriving(self) -> int:
+        """Bytes on disk that no row accounts for yet."""
+        return 0 if self._ended or self._failed else self._written
+
+    def write(self, chunk: bytes) -> None:
+        """Accept *chunk*; never raises."""
+        if self._ended:
+            return
+        self._accepted += len(chunk)
+        self._gathered.append(chunk)
+        self._gathered_size += len(chunk)
+        if self._accepted > self._limit:
+            self._failed = True
+        if self._gathered_size >= PIECE:
+            self._send()
+
+    async def drain(self) -> None:
+        """Wait until little is pending."""
+        while self.pending > HIGH_WATER and not self._failed:
+            # The lane keeps order: when this comes back, all pieces before it have been written.
+            await asyncio.wrap_future(self._lane.submit(lambda: None))
+
+    def load(self) -> bytes:
+        """
+        Give the whole body written so far; blocks.
+
+        Raises:
+            StoreError: It could not be written or read.
+        """
+        self._send()
+        return self._lane.submit(self._read).result()
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        if not self._ended:
+            self._ended = True
+            self._gathered.clear()
+            self._lane.run(self._remove)
+
+    def land(self) -> Future[BodyFile]:
+        """
+        End the body: write the rest and its digest, and move the file to where bodies are kept.
+
+        The future raises `StoreError` where that fails; nothing is left then.
+        """
+        self._ended = True
+        self._send()
+        return self._lane.submit(self._land)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(RuntimeError):  # no thread can be started at the interpreter's end
+            self.discard()
+
+    def _send(self) -> None:
+        pieces, self._gathered, self._gathered_size = self._gathered, [], 0
+        if pieces:
+            self._lane.run(partial(self._write, pieces))
+
+    # Below: in the lane.
+
+    def _write(self, pieces: list[bytes]) -> None:
+        data = b"".join(pieces)
+        try:
+            if not self._failed:
+                self._hasher.update(data)
+                self._append(data)
+        except Exception:  # noqa: BLE001 (whatever the disk did, the body is not kept and the caller not troubled)
+            self._failed = True
+        if self._failed:
+            self._remove()
+        before, self._written = self._written, self._written + len(data)
+        if not self._failed and before // GROWTH != self._written // GROWTH:
+            self._grown()
+
+    def _append(self, data: bytes) -> None:
+        if self._file is None:
+            self._home = self._home_of_store()
+            descriptor = open_private(self._path(), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115, PTH123 (kept open; a safe descriptor)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def _land(self) -> BodyFile:
+        try:
+            if self._failed:
+                raise StoreError("a body could not be written")
+            self._append(self._hasher.digest())
+            target = self._home / body_name(self.id)
+            with contextlib.suppress(FileExistsError):
+                make_private(target.parent)
+            self._path().rename(target)
+        except Exception as error:
+            self._failed = True
+            raise store_error(error) from error
+        finally:
+            self._remove()  # closes; the file itself has gone to its place
+        return BodyFile(self.id, self._accepted + _DIGEST_SIZE)
+
+    def _read(self) -> bytes:
+        if self._failed:
+            raise StoreError("a body could not be written")
+        if self._file is None:
+            return b""
+        self._file.seek(0)
+        pieces = []
+        while piece := self._file.read(_VERIFIED_AT_ONCE):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _remove(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            with contextlib.suppress(OSError):
+                self._path().unlink()
+
+    def _path(self) -> Path:
+        return self._home / SPOOLS / f"{self.id}.part"
+
+
+class DiskBodyReader:
+    """A body's file, held open: it can be read to its end whatever becomes of its entry."""
+
+    def __init__(self, file: BinaryIO, size: int, lane: Lane) -> None:
+        self._file = file
+        self._size = size
+        self._lane = lane
+        self._position = 0
+        self._closing = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """Length of the body in bytes."""
+        return self._size
+
+    def read(self, size: int) -> asyncio.Future[bytes]:
+        """Read up to *size* bytes in the lane; the future raises `StoreError` where that fails."""
+        return asyncio.wrap_future(self._lane.submit(partial(self._read_on, size)))
+
+    def load(self) -> bytes:
+        """Give the whole body; blocks."""
+        try:
+            with self._closing:
+                self._file.seek(0)
+                body = _read_fully(self._file, self._size)
+                self._file.seek(self._position)
+        except (OSError, ValueError) as error:
+            raise store_error(error) from error
+        if len(body) != self._size:
+            raise StoreError("a body was cut off")
+        return body
+
+    def close(self) -> None:
+        """Give back the file."""
+        with self._closing:
+            self._file.close()
+
+    def stamp(self) -> tuple[int, ...]:
+        """Give what changes when the file does."""
+        status = os.fstat(self._file.fileno())
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def check_some(self, hashers: list[blake2b]) -> bool | None:
+        """
+        Hash the next part of the body.
+
+        Returns:
+            ``None`` while there is more, then whether the digest at its end fits.
+        """
+        with self._closing:
+            if data := _read_fully(self._file, min(_VERIFIED_AT_ONCE, self._size - self._position)):
+                self._position += len(data)
+                for hasher in hashers:
+                    hasher.update(data)
+                return None
+            digest = _read_fully(self._file, _DIGEST_SIZE + 1)
+            self._file.seek(0)
+            whole, self._position = self._position == self._size, 0
+        return whole and any(compare_digest(hasher.digest(), digest) for hasher in hashers)
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def _read_on(self, size: int) -> bytes:
+        try:
+            with self._closing:
+                data = self._file.read(min(size, self._size - self._position))
+                self._position += len(data)
+        except (OSError, ValueError) as error:  # ValueError: it has been closed
+            raise store_error(error) from error
+        if not data and self._position < self._size and size > 0:
+            raise StoreError("a body was cut off")
+        return data
+
+
+def open_body_file(home: Path, identifier: str, size: int, lane: Lane) -> DiskBodyReader | None:
+    """Open a body's file; ``None`` where it is missing or of another length."""
+    try:
+        descriptor = open_private(home / body_name(identifier), os.O_RDONLY)
+    except OSError:
+        return None
+    reader = DiskBodyReader(open(descriptor, "rb", buffering=0), size, lane)  # noqa: SIM115, PTH123 (as above)
+    if os.fstat(descriptor).st_size != size + _DIGEST_SIZE:
+        reader.close()
+        return None
+    return reader
+
+
+def _read_fully(file: BinaryIO, size: int) -> bytes:
+    """Read *size* bytes, or what there is."""
+    parts = []
+    while size > 0 and (data := file.read(size)):
+        parts.append(data)
+        size -= len(data)
+    return b"".join(parts)

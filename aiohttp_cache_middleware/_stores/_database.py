@@ -1,0 +1,301 @@
+"""One opened store directory: its rows for the writer, connections of their own for those who read, its marks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from ._bodies import SPOOLS, is_body_name
+from ._directory import (
+    LIVE,
+    check_is_private,
+    create_private,
+    disk_usage,
+    locked,
+    make_private,
+    open_private,
+    prepare,
+    read_secret,
+    set_aside,
+)
+from ._faults import DamagedError, is_damage
+from ._records import PAGE_SIZE, Records, check_schema, wal_room
+from ._tier import Marks
+
+_READ_TIMEOUT: Final = 0.005
+"""Seconds that a read on the loop's thread waits for a lock."""
+_READER_CACHE: Final = 2 * 1024  # KiB of pages per reader
+ORPHAN_AGE: Final = 3600.0
+"""Seconds after which a file that no row knows is left over rather than arriving."""
+_DATABASE, _TOKEN, _MARKS, _SWEPT = "cache.db", "token", "marks", "swept"
+_SWEEP_EVERY: Final = 24 * 3600.0  # seconds
+# Held until the process ends: closing a connection that the parent made would undo the parent's locks.
+_left_by_fork: list[object] = []
+
+
+class Reader:
+    """A connection that only reads, of one thread; closed by whoever comes first, its thread's end or the store's."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=rw",  # rw, as reading a WAL may mean to recover it; never creates
+            uri=True,
+            timeout=_READ_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        self.lock = threading.Lock()
+        self.version = -1
+        try:
+            self._connection.execute("PRAGMA query_only = 1")
+            self._connection.execute("PRAGMA trusted_schema = 0")
+            self._connection.execute("PRAGMA mmap_size = 0").fetchall()
+            self._connection.execute(f"PRAGMA cache_size = -{_READER_CACHE}")
+            check_schema(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def row(self, key: str) -> tuple[object, float] | None:
+        """Give (record, store time) under *key*, whether or not it is of use; in one go, so no lock stays."""
+        with self.lock:
+            rows = self._connection.execute(
+                "SELECT value, store_time FROM Cache WHERE key = ? AND raw = 1", (key,)
+            ).fetchall()
+        return rows[0] if rows else None
+
+    def tagged(self, tag: str) -> list[str]:
+        """Give the keys of records with *tag*."""
+        with self.lock:
+            rows = self._connection.execute(
+                "SELECT key FROM Cache WHERE tag = ? AND mode = 1 AND raw = 1", (tag,)
+            ).fetchall()
+        return [key for (key,) in rows]
+
+    def has_news(self) -> bool:
+        """Tell whether somebody else committed since the last call."""
+        with self.lock:
+            ((version,),) = self._connection.execute("PRAGMA data_version").fetchall()
+        is_news: bool = version != self.version
+        self.version = version
+        return is_news
+
+    def close(self) -> None:
+        """Close the connection, when no thread is reading from it."""
+        with self.lock:
+            self._connection.close()
+
+    def __del__(self) -> None:
+        connection = getattr(self, "_connection", None)
+        if connection is not None:
+            connection.close()
+
+
+class Database:
+    """
+    One opened store directory.
+
+    Attributes:
+        home: Its path.
+        secret: The 32 bytes that key digests.
+        marks: The marks of its entries' slots.
+        other_bytes: Bytes of files that are neither pages nor bodies in use, as of the last sweep.
+    """
+
+    def __init__(self, root: Path, max_size: int | None, secret: bytes) -> None:
+        self.root = root
+        self.home = root / LIVE
+        self.secret = secret
+        self._max_size = max_size
+        for name, is_directory in ((".", True), (_TOKEN, False), (_DATABASE, False), ("bodies", True), (SPOOLS, True)):
+            _check_exists(self.home / name, is_directory=is_directory)
+        self._identity = self._look()
+        self._spare: Reader | None = Reader(self.home / _DATABASE)
+        # By thread; a thread that ended leaves its reader to the next one with its identifier.
+        self._readers: dict[int, Reader] = {}
+        self._opening = threading.Lock()
+        self._records: Records | None = None
+        self._swept_time = 0.0
+        self.other_bytes = 0
+        self.marks = Marks(self.home / _MARKS)
+
+    @classmethod
+    def open(cls, root: Path, max_size: int | None) -> Database:
+        """
+        Open the store in *root*, made if it is missing; one that is damaged is set aside first.
+
+        Raises:
+            StoreError: The directory must not be used.
+            OSError: It cannot be used.
+            sqlite3.Error: It cannot be used now.
+        """
+        prepare(root)
+        with locked(root):
+            secret = read_secret(root)
+            if not os.path.lexists(root / LIVE):
+                _build(root, max_size)
+            try:
+                return cls(root, max_size, secret)
+            except (DamagedError, sqlite3.DatabaseError) as error:
+                if not is_damage(error):
+                    raise
+            set_aside(root)
+            _build(root, max_size)
+            return cls(root, max_size, secret)
+
+    @property
+    def records(self) -> Records:
+        """The rows, for the writing thread; made when first needed, as that takes the database's write lock."""
+        if self._records is None:
+            # Once more: diskcache would try for a minute to make something of a file that was emptied meanwhile.
+            Reader(self.home / _DATABASE).close()
+            self._records = Records(self.home, self._max_size)
+        return self._records
+
+    @property
+    def reader(self) -> Reader:
+        """The calling thread's reading connection."""
+        thread = threading.get_ident()
+        reader = self._readers.get(thread)
+        if reader is None:
+            with self._opening:
+                reader, self._spare = self._spare, None
+            reader = self._readers[thread] = reader or Reader(self.home / _DATABASE)
+        return reader
+
+    def is_current(self) -> bool:
+        """Tell whether the directory is still the one that was opened."""
+        try:
+            return self._look() == self._identity
+        except OSError:
+            return False
+
+    def set_aside(self) -> None:
+        """Set this directory aside as damaged, unless another process already did; `close` it first."""
+        with locked(self.root):
+            try:
+                is_same = self._look()[:2] == self._identity[:2]
+            except FileNotFoundError:
+                is_same = not (self.home / _TOKEN).exists()
+            if is_same:
+                set_aside(self.root)
+
+    def room(self, arriving: int) -> int | None:
+        """Bytes that pages and bodies may take, while *arriving* bytes of bodies are not yet among them."""
+        if self._max_size is None:
+            return None
+        return max(0, self._max_size - wal_room(self._max_size) - self.other_bytes - arriving)
+
+    def tidy(self) -> None:
+        """Keep the log within its room, and sweep at most once a day; in the writing thread."""
+        if _size(self.home / f"{_DATABASE}-wal") > 2 * wal_room(self._max_size):
+            self.records.checkpoint()
+        if not 0 <= time.time() - self._swept_time < _SWEEP_EVERY:
+            self._swept_time, self.other_bytes = self._last_sweep()
+            if not 0 <= time.time() - self._swept_time < _SWEEP_EVERY:
+                self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what killed processes left behind, and measure what remains beside the rows."""
+        for path in self.orphans(ORPHAN_AGE):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        without_record = [identifier for identifier, _ in self.records.bodies_without_record()]
+        if without_record:
+            self.records.remove_bodies(without_record)
+        in_rows = self.records.used()
+        log = _size(self.home / f"{_DATABASE}-wal")
+        self.other_bytes = max(0, disk_usage(self.root) - in_rows - log)
+        self._swept_time = time.time()
+        descriptor = open_private(self.home / _SWEPT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            os.write(descriptor, str(self.other_bytes).encode())
+        finally:
+            os.close(descriptor)
+
+    def _last_sweep(self) -> tuple[float, int]:
+        """Give the time of the last sweep, by whichever process, and what it measured."""
+        path = self.home / _SWEPT
+        try:
+            return path.stat().st_mtime, int(path.read_bytes())
+        except (OSError, ValueError):
+            return 0.0, 0
+
+    def orphans(self, age: float) -> list[Path]:
+        """Give the body and spool files that no row knows and that nobody has touched for *age* seconds."""
+        # Files first: a body whose row is written meanwhile is then among the names.
+        files = [*self.home.glob("bodies/??/*.body"), *self.home.glob(f"{SPOOLS}/*.part")]
+        known = self.records.body_names()
+        orphans = []
+        for path in files:
+            name = path.relative_to(self.home).as_posix()
+            with contextlib.suppress(FileNotFoundError):
+                ours = is_body_name(name) or path.suffix == ".part"
+                if ours and name not in known and time.time() - path.lstat().st_mtime > age:
+                    orphans.append(path)
+        return orphans
+
+    def close_records(self) -> None:
+        """Close the writer's connection; in its thread. It opens again when it is next used."""
+        if self._records is not None:
+            self._records.close()
+
+    def close(self) -> None:
+        """Close everything but the writer's connection; from any thread."""
+        with self._opening:
+            spare, self._spare = self._spare, None
+        for reader in (spare, *self._readers.copy().values()):
+            if reader is not None:
+                reader.close()
+        self.marks.close()
+
+    def leave_to_parent(self) -> None:
+        """Let go of everything without closing it, in a child process."""
+        _left_by_fork.append(self)
+
+    def _look(self) -> tuple[int, int, int]:
+        token = os.stat(self.home / _TOKEN)  # noqa: PTH116 (half the cost of Path.stat, and on a request's way)
+        database = os.stat(self.home / _DATABASE)  # noqa: PTH116
+        return token.st_ino, token.st_mtime_ns, database.st_ino
+
+
+def _build(root: Path, max_size: int | None) -> None:
+    """Make a new store beside its place, whole, and rename it in."""
+    new = root / f".new-{secrets.token_hex(8)}"
+    make_private(new)
+    for name in ("bodies", SPOOLS):
+        make_private(new / name)
+    create_private(new / _TOKEN, secrets.token_bytes(16))
+    Marks.create(new / _MARKS)
+    create_private(new / _DATABASE)
+    connection = sqlite3.connect(new / _DATABASE, isolation_level=None)
+    try:
+        # Before diskcache sets the WAL mode, after which a page size has no effect.
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        connection.execute("PRAGMA auto_vacuum = 1")
+        connection.execute("PRAGMA user_version = 1")
+    finally:
+        connection.close()
+    Records(new, max_size).close()
+    new.rename(root / LIVE)
+
+
+def _check_exists(path: Path, *, is_directory: bool) -> None:
+    try:
+        check_is_private(path, is_directory=is_directory)
+    except FileNotFoundError as error:
+        raise DamagedError(f"{path.name} is missing") from error
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,68 @@
+"""What an exception of SQLite, diskcache or the file system means for the store."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from typing import Final
+
+from .._errors import StoreError
+
+# By message: sqlite_errorcode came with Python 3.11, and diskcache's own errors have none.
+_DAMAGE: Final = (
+    "file is not a database",
+    "database disk image is malformed",
+    "malformed database schema",
+    "no such table",
+    "no such column",
+    "file is encrypted or is not a database",
+)
+_KNOWN: Final = (
+    *_DAMAGE,
+    "database is locked",
+    "database table is locked",
+    "disk I/O error",
+    "database or disk is full",
+    "attempt to write a readonly database",
+    "unable to open database file",
+)
+
+
+class DamagedError(Exception):
+    """The store on disk is not one that we made; it is set aside."""
+
+
+class Refused(OSError):  # noqa: N818 (named for what happened; an OSError, so that diskcache's get() takes it as a miss)
+    """A row asks for something that our stores never hold: a pickle, or a file outside the directory."""
+
+
+def is_damage(error: BaseException) -> bool:
+    """Tell whether *error* means that the database itself is unusable, rather than busy, full or forbidden."""
+    if isinstance(error, DamagedError):
+        return True
+    return isinstance(error, sqlite3.DatabaseError) and str(error).startswith(_DAMAGE)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Tell whether *error* means that another process holds the database's lock."""
+    # diskcache raises Timeout when a transaction cannot begin; naming it here would import diskcache.
+    return type(error).__name__ == "Timeout" or (
+        isinstance(error, sqlite3.OperationalError) and "is locked" in str(error)
+    )
+
+
+def store_error(error: BaseException) -> StoreError:
+    """Give the error that leaves the store in place of *error*, with a text that is stable per cause."""
+    if isinstance(error, StoreError):
+        return error
+    if is_busy(error):
+        return StoreError("database is locked")
+    if isinstance(error, sqlite3.Error):
+        text = str(error)
+        return StoreError(next((known for known in _KNOWN if text.startswith(known)), type(error).__name__))
+    if isinstance(error, OSError) and error.errno is not None:
+        return StoreError(f"{os.strerror(error.errno)} ({errno.errorcode.get(error.errno, error.errno)})")
+    if isinstance(error, DamagedError | Refused):
+        return StoreError(str(error))
+    return StoreError(f"{type(error).__name__}")

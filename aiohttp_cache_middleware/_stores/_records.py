@@ -1,0 +1,355 @@
+"""
+The rows: `diskcache` with everything taken out that trusts what it finds on disk.
+
+Records are rows of mode 1 (the bytes in the row), large bodies rows of mode 2 (a file): a body's key is its id, its
+tag the key of the record that it belongs to. Only the store's I/O thread comes here; what is read on a request's way
+goes through connections of its own (`_database`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import diskcache
+
+from ._bodies import BodyFile, body_name, is_body_name
+from ._directory import open_private
+from ._faults import DamagedError, Refused
+
+IN_ROW: Final = 1  # diskcache's MODE_RAW
+IN_FILE: Final = 2  # diskcache's MODE_BINARY
+PAGE_SIZE: Final = 2048
+"""Bytes per database page: a record of 2 KB wastes most of a page of 4 KB, and reading is as fast."""
+
+_ROWS_PER_ROUND: Final = 64
+
+# All of them, on every open: diskcache takes what is missing from the table in the file.
+_SETTINGS: Final[dict[str, int | str]] = {
+    "statistics": 0,  # counting hits would make every read a write
+    "tag_index": 1,
+    "eviction_policy": "least-recently-stored",
+    "size_limit": 2**62,  # the limit is ours: see `Records.write`
+    "cull_limit": 0,
+    "sqlite_auto_vacuum": 1,
+    "sqlite_cache_size": 2048,
+    "sqlite_journal_mode": "wal",
+    "sqlite_mmap_size": 0,  # a file truncated under a mapping kills the process (SIGBUS)
+    "sqlite_synchronous": 1,
+    "sqlite_trusted_schema": 0,
+    "disk_min_file_size": 2**62,
+    "disk_pickle_protocol": 0,
+}
+_COUNTERS: Final = frozenset({"count", "size", "hits", "misses"})
+_SCALED: Final = frozenset({"sqlite_journal_size_limit", "sqlite_wal_autocheckpoint"})
+_SCHEMA: Final = frozenset(
+    {
+        ("table", "Cache"),
+        ("table", "Settings"),
+        ("index", "Cache_key_raw"),
+        ("index", "Cache_expire_time"),
+        ("index", "Cache_store_time"),
+        ("index", "Cache_tag_rowid"),
+        ("index", "sqlite_autoindex_Settings_1"),
+        ("trigger", "Settings_count_insert"),
+        ("trigger", "Settings_count_delete"),
+        ("trigger", "Settings_size_insert"),
+        ("trigger", "Settings_size_update"),
+        ("trigger", "Settings_size_delete"),
+    }
+)
+_UPSERT: Final = (
+    "INSERT INTO Cache(key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value)"
+    " VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET"
+    " store_time = excluded.store_time, expire_time = excluded.expire_time, access_time = excluded.access_time,"
+    " access_count = excluded.access_count, tag = excluded.tag, size = excluded.size, mode = excluded.mode,"
+    " filename = excluded.filename, value = excluded.value"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """
+    A record to write.
+
+    Attributes:
+        is_index: Whether it is an index of variants, which does not count as a response.
+        body: Its new body; ``None`` where it has none or keeps the one named by `keeps`.
+        keeps: Id of the body that the record points to.
+    """
+
+    key: str
+    record: bytes
+    tag: str
+    useless_time: float | None
+    is_index: bool
+    body: BodyFile | None = None
+    keeps: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """A record to remove, with its bodies."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """A record that is in use, to be evicted later."""
+
+    key: str
+
+
+class RawDisk(diskcache.Disk):  # type: ignore[misc]
+    """Keeps text keys and bytes only, so that no planted row runs code or names a file elsewhere (CVE-2025-69872)."""
+
+    def put(self, key: object) -> tuple[str, bool]:
+        """Give the database's form of a key."""
+        if not isinstance(key, str):
+            raise Refused("key refused: not text")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        """Give a key back from the database's form; pickled ones are refused, not read."""
+        if not raw or not isinstance(key, str):
+            raise Refused("key refused: not text")
+        return key
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, str | None, bytes | None]:
+        """Give the columns of a value: bytes stay in the row, a `BodyFile` is already where it belongs."""
+        if isinstance(value, BodyFile):
+            return value.size, IN_FILE, value.name, None
+        if not isinstance(value, bytes) or read:
+            raise Refused("value refused: not bytes")
+        return 0, IN_ROW, None, value
+
+    def fetch(self, mode: object, filename: object, value: object, read: bool) -> Any:
+        """Give a value back from its columns; pickles, text and files outside the store are refused, not read."""
+        if mode == IN_ROW and isinstance(value, bytes) and not read:
+            return value
+        if mode != IN_FILE or not is_body_name(filename):
+            raise Refused("row refused: neither bytes nor a body")
+        path = Path(self._directory, str(filename))
+        file = open(open_private(path, 0), "rb")  # noqa: SIM115, PTH123 (a descriptor that followed no link)
+        if read:
+            return file
+        with file:
+            return file.read()
+
+    def filename(self, key: object = None, value: object = None) -> tuple[str, str]:
+        """Refuse to make up a name: bodies bring their own."""
+        raise Refused("value refused: not bytes")
+
+    def remove(self, file_path: object) -> None:
+        """Remove a body's file; any other name is left alone, and no directory is ever removed."""
+        if is_body_name(file_path):
+            Path(self._directory, str(file_path)).unlink(missing_ok=True)
+
+
+class Records(diskcache.Cache):  # type: ignore[misc]
+    """
+    The rows, for the one thread that writes.
+
+    Args:
+        directory: Where ``cache.db`` is; it must be there and have passed `check_schema`.
+        max_size: Bytes that all files together may take; ``None``: no bound.
+    """
+
+    def __init__(self, directory: Path, max_size: int | None) -> None:
+        self.wal_room = wal_room(max_size)
+        super().__init__(
+            str(directory),
+            # Seconds that a write waits for other processes before it gives up and is tried again later.
+            timeout=1.0,
+            disk=RawDisk,
+            sqlite_journal_size_limit=self.wal_room,
+            sqlite_wal_autocheckpoint=max(8, self.wal_room // PAGE_SIZE // 2),
+            **_SETTINGS,
+        )
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        # diskcache keeps it in a threading.local, which a fork empties: the child would close the parent's connection.
+        held: sqlite3.Connection = super()._con
+        self._held = held
+        return held
+
+    def write(self, changes: Sequence[Put | Delete | Touch], *, now: float, room: int | None) -> list[str]:
+        """
+        Apply *changes* and then make room, in one transaction.
+
+        Args:
+            now: POSIX time.
+            room: Bytes that pages and bodies may take together; ``None``: no bound.
+
+        Returns:
+            Keys of the entries that had to go to make room.
+        """
+        with self._transact() as (sql, cleanup):
+            for change in changes:
+                match change:
+                    case Put():
+                        self._put(change, now, sql, cleanup)
+                    case Delete():
+                        self._delete(change.key, sql, cleanup)
+                    case Touch():
+                        sql("UPDATE Cache SET store_time = ? WHERE key = ? AND raw = 1", (now, change.key))
+            return [] if room is None else self._make_room(room, now, sql, cleanup)
+
+    def used(self) -> int:
+        """Bytes in pages and bodies; what is deleted but not yet given back does not count."""
+        sql = self._sql
+        ((pages,),) = sql("PRAGMA page_count").fetchall()
+        ((free,),) = sql("PRAGMA freelist_count").fetchall()
+        ((files,),) = sql("SELECT value FROM Settings WHERE key = 'size'").fetchall()
+        return int((pages - free) * PAGE_SIZE + files)
+
+    def responses(self) -> int:
+        """Number of stored responses."""
+        ((count,),) = self._sql("SELECT COUNT(*) FROM Cache WHERE mode = 1 AND access_count = 0").fetchall()
+        return int(count)
+
+    def page(self, after: int, size: int) -> list[tuple[int, str, object]]:
+        """Give (rowid, key, record) of up to *size* records that follow the row *after*."""
+        rows: list[tuple[int, str, object]] = self._sql(
+            "SELECT rowid, key, value FROM Cache WHERE rowid > ? AND mode = 1 AND raw = 1 ORDER BY rowid LIMIT ?",
+            (after, size),
+        ).fetchall()
+        return rows
+
+    def rewrite(self, after: int, size: int, change: Any) -> tuple[int | None, list[tuple[str, bytes | None]]]:
+        """
+        Apply *change* to the next *size* records, in one transaction.
+
+        Args:
+            change: ``change(key, record)`` gives the new record, ``None`` to remove it, or the same object.
+
+        Returns:
+            The last row seen (``None`` at the end), and what changed: (key, new record or ``None``).
+        """
+        changed: list[tuple[str, bytes | None]] = []
+        with self._transact() as (sql, cleanup):
+            rows = self.page(after, size)
+            for rowid, key, record in rows:
+                new = change(key, record)
+                if new is None:
+                    self._delete(key, sql, cleanup)
+                elif new is not record:
+                    # What it was useless after need not hold for the new one.
+                    sql("UPDATE Cache SET value = ?, expire_time = NULL WHERE rowid = ?", (new, rowid))
+                if new is not record:
+                    changed.append((key, new))
+        return (rows[-1][0] if rows else None), changed
+
+    def remove_all(self, block: int = 10_000) -> bool:
+        """Remove up to *block* rows with their files; tell whether there were any."""
+        with self._transact() as (sql, cleanup):
+            rows = sql("SELECT rowid, filename FROM Cache ORDER BY rowid LIMIT ?", (block,)).fetchall()
+            if rows:
+                sql("DELETE FROM Cache WHERE rowid <= ?", (rows[-1][0],))
+            for _, filename in rows:
+                cleanup(filename)
+        return bool(rows)
+
+    def body_names(self) -> set[str]:
+        """Names of all body files that rows know of."""
+        return {name for (name,) in self._sql("SELECT filename FROM Cache WHERE mode = 2").fetchall()}
+
+    def bodies_without_record(self) -> list[tuple[str, str]]:
+        """Give (id, file name) of bodies whose record is gone."""
+        rows: list[tuple[str, str]] = self._sql(
+            "SELECT key, filename FROM Cache AS body WHERE mode = 2 AND NOT EXISTS"
+            " (SELECT 1 FROM Cache WHERE key = body.tag AND raw = 1 AND mode = 1)"
+        ).fetchall()
+        return rows
+
+    def remove_bodies(self, identifiers: Iterable[str]) -> None:
+        """Remove bodies by their ids."""
+        with self._transact() as (sql, cleanup):
+            for identifier in identifiers:
+                cleanup(body_name(identifier))
+                sql("DELETE FROM Cache WHERE key = ? AND mode = 2", (identifier,))
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database and truncate it, unless a reader is in the way."""
+        self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _put(self, put: Put, now: float, sql: Any, cleanup: Any) -> None:
+        self._drop_bodies(put.key, put.keeps or "", sql, cleanup)
+        if (body := put.body) is not None:
+            columns = (body.id, now, None, now, 0, put.key, body.size, IN_FILE, body.name, None)
+            sql(_UPSERT, columns)
+        sql(_UPSERT, (put.key, now, put.useless_time, now, int(put.is_index), put.tag, 0, IN_ROW, None, put.record))
+
+    def _delete(self, key: str, sql: Any, cleanup: Any) -> None:
+        self._drop_bodies(key, "", sql, cleanup)
+        # Whatever its mode: a planted row goes too, but no file that it names (`RawDisk.remove`).
+        for (filename,) in sql("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchall():
+            cleanup(filename)
+        sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
+
+    def _drop_bodies(self, key: str, keep: str, sql: Any, cleanup: Any) -> None:
+        rows = sql("SELECT rowid, filename FROM Cache WHERE tag = ? AND mode = 2 AND key != ?", (key, keep)).fetchall()
+        for rowid, filename in rows:
+            cleanup(filename)
+            sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
+
+    def _make_room(self, room: int, now: float, sql: Any, cleanup: Any) -> list[str]:
+        """Remove the useless first, then what was not used for the longest time, and no more than needed."""
+        gone: list[str] = []
+        while (excess := self.used() - room) > 0:
+            before = len(gone)
+            for key, size in self._victims(now, sql):
+                self._delete(key, sql, cleanup)
+                gone.append(key)
+                excess -= size
+                if excess <= 0:
+                    break
+            if len(gone) == before:
+                break
+        return gone
+
+    def _victims(self, now: float, sql: Any) -> Iterator[tuple[str, int]]:
+        columns = (
+            "SELECT key, length(value) + (SELECT coalesce(sum(size), 0) FROM Cache AS body"
+            " WHERE body.tag = Cache.key AND body.mode = 2) FROM Cache WHERE mode = 1 AND raw = 1"
+        )
+        useless = sql(
+            columns + " AND expire_time IS NOT NULL AND expire_time < ? ORDER BY expire_time LIMIT ?",
+            (now, _ROWS_PER_ROUND),
+        ).fetchall()
+        # The oldest are looked for only when the useless ones were not enough, and then none of those is left.
+        yield from useless
+        if not useless:
+            yield from sql(columns + " ORDER BY store_time LIMIT ?", (_ROWS_PER_ROUND,)).fetchall()
+
+
+def wal_room(max_size: int | None) -> int:
+    """Bytes set aside for the write-ahead log."""
+    most = 4 * 1024 * 1024
+    return most if max_size is None else max(32 * PAGE_SIZE, min(most, max_size // 16))
+
+
+def check_schema(connection: sqlite3.Connection) -> None:
+    """
+    Look at a database before `diskcache` does, which would obey whatever its Settings table says.
+
+    Raises:
+        DamagedError: It has tables, triggers, views or settings that are not ours.
+    """
+    names = set(connection.execute("SELECT type, name FROM sqlite_master").fetchall())
+    if names != _SCHEMA:
+        raise DamagedError("database schema is not ours")
+    found = dict(connection.execute("SELECT key, value FROM Settings").fetchall())
+    pinned = {key: found.pop(key, None) for key in _SETTINGS}
+    if pinned != _SETTINGS or found.keys() != _COUNTERS | _SCALED:
+        raise DamagedError("database settings are not ours")
+    if not all(isinstance(value, int) for value in found.values()):
+        raise DamagedError("database settings are not ours")
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    if page_size != PAGE_SIZE:
+        raise DamagedError("database pages are not ours")

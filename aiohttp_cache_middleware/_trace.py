@@ -1,0 +1,116 @@
+"""A way in: a `TraceConfig` that makes any session cached, and carries per-request options."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from aiohttp import ClientSession, TraceConfig
+
+from . import _scope
+from ._middleware import CacheMiddleware
+from ._options import CacheOptions
+
+if TYPE_CHECKING:
+    from aiohttp import (
+        TraceRequestEndParams,
+        TraceRequestExceptionParams,
+        TraceRequestRedirectParams,
+        TraceRequestStartParams,
+    )
+    from typing_extensions import Unpack
+
+    from ._options import CacheSettings
+
+
+class CacheTraceConfig(TraceConfig):
+    """The TraceConfig that `cache_trace_config` returns; `cache` is what it installs."""
+
+    def __init__(self, cache: CacheMiddleware) -> None:
+        super().__init__()
+        self.cache = cache
+        self.on_request_start.append(self._enter)
+        self.on_request_redirect.append(_follow)
+        self.on_request_end.append(_leave)
+        self.on_request_exception.append(_leave)
+        self.freeze()
+
+    async def _enter(self, session: ClientSession, context: SimpleNamespace, params: TraceRequestStartParams) -> None:
+        install(session, self.cache)
+        options = context.trace_request_ctx
+        scope = _scope.RequestScope(session, options if isinstance(options, CacheOptions) else None)
+        context.cache_scope = scope
+        context.cache_token = _scope.enter(scope)
+
+
+async def _follow(session: ClientSession, context: SimpleNamespace, params: TraceRequestRedirectParams) -> None:
+    context.cache_scope.follow()
+
+
+async def _leave(
+    session: ClientSession, context: SimpleNamespace, params: TraceRequestEndParams | TraceRequestExceptionParams
+) -> None:
+    _scope.leave(context.cache_token)
+    context.cache_scope.end()
+
+
+def cache_trace_config(
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    cache: CacheMiddleware | None = None,
+    **options: Unpack[CacheSettings],
+) -> TraceConfig:
+    """
+    Make a `TraceConfig` that makes every session it is attached to cached.
+
+    Attach it by ``ClientSession(trace_configs=[...])`` or append it to a live session's ``trace_configs``;
+    it is frozen already. One may serve many sessions. At a session's next request it puts the cache at the end
+    of the session's middleware chain, once; a request that is made with ``middlewares=`` of its own goes without.
+
+    Args:
+        directory: Where responses are kept, as for `CacheMiddleware`.
+        cache: A cache that exists; then neither *directory* nor *options* may be given.
+        **options: Options of the cache, as for `CacheMiddleware`.
+
+    Raises:
+        TypeError: An option is unknown, or *cache* is given together with others.
+        ValueError: An option's value is wrong.
+    """
+    return CacheTraceConfig(given_or_new(directory, cache, options))
+
+
+def given_or_new(
+    directory: str | os.PathLike[str] | None, cache: CacheMiddleware | None, options: CacheSettings
+) -> CacheMiddleware:
+    """Give the *cache* that was passed in, or make one."""
+    if cache is None:
+        return CacheMiddleware(directory, **options)
+    if not isinstance(cache, CacheMiddleware):
+        raise TypeError(f"cache: expected a CacheMiddleware, got {cache!r}")
+    if directory is not None or options:
+        names = ", ".join((["directory"] if directory is not None else []) + sorted(options))
+        raise TypeError(f"cache: an existing cache has its options already; also given: {names}")
+    return cache
+
+
+def install(session: ClientSession, cache: CacheMiddleware) -> None:
+    """
+    Put *cache* into the middleware chain of *session*, innermost, unless it is there.
+
+    aiohttp reads the chain anew for every request, after `on_request_start`, but has no public name to set it:
+    this is the one place where we do.
+    """
+    if cache not in session._middlewares:  # noqa: SLF001
+        session._middlewares = (*session._middlewares, cache)  # noqa: SLF001
+
+
+def installed_cache(session: ClientSession) -> CacheMiddleware | None:
+    """Give the cache of *session*: in its chain, or waiting in a TraceConfig for its first request."""
+    for middleware in session._middlewares:  # noqa: SLF001
+        if isinstance(middleware, CacheMiddleware):
+            return middleware
+    for trace_config in session.trace_configs:
+        if isinstance(trace_config, CacheTraceConfig):
+            return trace_config.cache
+    return None

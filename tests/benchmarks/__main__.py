@@ -1,0 +1,61 @@
+"""One command that compares: ``python -m tests.benchmarks`` (or ``tox -e bench``), ``--help`` tells the rest."""
+
+import argparse
+import asyncio
+import inspect
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ._clients import KINDS
+from ._measure import Figure
+from ._origin import running_origin
+from ._report import markdown, write_chart
+from ._scenarios import SCENARIOS, Bench
+
+Results = dict[str, tuple[str, list[Figure]]]
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="SCENARIO", choices=list(SCENARIOS), default=list(SCENARIOS))
+    parser.add_argument("--clients", nargs="+", metavar="PART", help="only clients whose name contains one of these")
+    parser.add_argument("--quick", action="store_true", help="a few requests of each: shows that it runs, not how fast")
+    parser.add_argument("--huge", action="store_true", help="growth: up to a million entries")
+    parser.add_argument("--output", type=Path, help="write REPORT.md here, and the chart beside it")
+    return parser.parse_args(given)
+
+
+async def compare(bench: Bench, names: Sequence[str]) -> Results:
+    """Run the scenarios called *names*, telling on stderr how it goes."""
+    results: Results = {}
+    for name in names:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        figures = [figure async for figure in SCENARIOS[name](bench)]
+        results[name] = (inspect.getdoc(SCENARIOS[name]) or "", figures)
+    return results
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Compare, print the tables, and write them and the chart if asked to."""
+    options = arguments(given)
+    wanted = [kind for kind in KINDS if not options.clients or any(part in kind.name for part in options.clients)]
+    remarks = [f"{kind.name} is left out: {', '.join(kind.missing)} not installed." for kind in wanted if kind.missing]
+    kinds = tuple(kind for kind in wanted if not kind.missing)
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory, running_origin() as origin:
+        bench = Bench(origin, kinds, Path(directory), quick=options.quick, huge=options.huge)
+        results = asyncio.run(compare(bench, options.only))
+    if options.output:
+        try:
+            chart = options.output.with_suffix(".svg")
+            write_chart(results, chart)
+            remarks.append(f"![The ratios as a chart]({chart.name})")
+        except ImportError:
+            remarks.append("The chart is left out: matplotlib not installed.")
+        options.output.write_text(markdown(results, remarks), encoding="utf-8")
+    print(markdown(results, remarks))
+
+
+if __name__ == "__main__":
+    main()

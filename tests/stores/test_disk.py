@@ -1,0 +1,389 @@
+"""What the disk store promises beyond the contract: room, other processes, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aiohttp_cache_middleware._errors import StoreError
+from aiohttp_cache_middleware._model import BodyRef, StoredResponse
+from aiohttp_cache_middleware._stores import DiskStore
+from aiohttp_cache_middleware._stores import _disk as disk_module
+
+from .samples import Clock, a_response, key_of
+
+MIB = 1024 * 1024
+Make = Callable[..., DiskStore]
+
+
+def put(store: DiskStore, number: int, **changes: object) -> bool:
+    return store.put(key_of(number), a_response(number, **changes), tag="tag")
+
+
+async def present(store: DiskStore, numbers: range) -> list[int]:
+    return [number for number in numbers if await store.get(key_of(number)) is not None]
+
+
+def start(directory: Path, code: str) -> subprocess.Popen[str]:
+    """Start another process that has a `store` on *directory*."""
+    head = f"""
+        import asyncio, os, sys
+        from tests.stores.samples import a_response, key_of
+        from aiohttp_cache_middleware._stores import DiskStore
+        store = DiskStore({str(directory)!r}, max_size=None)
+        def put(number, **changes):
+            return store.put(key_of(number), a_response(number, **changes), tag="tag")
+    """
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(head) + textwrap.dedent(code)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
+
+
+def run(directory: Path, code: str) -> str:
+    with start(directory, code) as process:
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    return output.strip()
+
+
+class TestRoom:
+    async def test_the_limit_holds_with_everything_counted(self, make_disk_store: Make, directory: Path) -> None:
+        limit = 8 * MIB
+        store = make_disk_store(max_size=limit)
+        for number in range(150):
+            assert put(store, number, body=os.urandom(1000 * (number % 100)))
+            if number % 10 == 0:
+                assert put(store, 1000 + number, body=os.urandom(600_000))
+            if number % 25 == 0:
+                await store.flush()
+                assert await store.volume() <= limit + 4 * MIB
+        await store.flush()
+        assert await store.volume() <= 1.1 * limit
+        assert await store.volume() >= limit / 2
+        assert (await store.verify()).ok
+
+    async def test_the_oldest_goes_first(self, make_disk_store: Make, clock: Clock) -> None:
+        store = make_disk_store(max_size=4 * MIB)
+        for number in range(40):
+            clock.advance(1)
+            put(store, number, body=os.urandom(200_000))
+            await store.flush()
+        left = await present(store, range(40))
+        assert left == list(range(40 - len(left), 40))
+        assert 10 <= len(left) < 20
+
+    async def test_what_is_useless_goes_before_what_is_old(self, make_disk_store: Make, clock: Clock) -> None:
+        store = make_disk_store(max_size=4 * MIB)
+        for number in range(10):
+            clock.advance(1)
+            useless_in = 5 if number == 7 else None
+            store.put(key_of(number), a_response(number, body=os.urandom(200_000)), tag="", useless_in=useless_in)
+        clock.advance(60)
+        for number in range(10, 40):
+            clock.advance(1)
+            put(store, number, body=os.urandom(200_000))
+            await store.flush()
+            if (left := await present(store, range(10))) != list(range(10)):
+                break
+        assert left == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+
+    async def test_what_is_used_is_renewed_once_an_hour(self, make_disk_store: Make, clock: Clock) -> None:
+        store = make_disk_store(max_size=4 * MIB)
+        for number in range(10):
+            clock.advance(1)
+            put(store, number, body=os.urandom(200_000))
+        await store.flush()
+        clock.advance(3601)
+        await store.get(key_of(0))
+        for number in range(10, 20):
+            clock.advance(1)
+            put(store, number, body=os.urandom(200_000))
+        await store.flush()
+        left = await present(store, range(10))
+        assert 0 in left
+        assert 1 not in left
+
+    async def test_no_more_goes_than_room_is_needed(self, make_disk_store: Make, clock: Clock) -> None:
+        store = make_disk_store(max_size=8 * MIB)
+        for number in range(200):
+            clock.advance(1)
+            put(store, number, body=os.urandom(100_000))
+            await store.flush()
+        before = await store.count()
+        put(store, 1000, body=os.urandom(2_000_000))
+        await store.flush()
+        assert 15 <= before + 1 - await store.count() <= 24
+
+    async def test_a_body_of_more_than_half_the_limit_is_refused_and_nothing_goes(self, make_disk_store: Make) -> None:
+        store = make_disk_store(max_size=2 * MIB)
+        put(store, 1)
+        assert not put(store, 2, body=bytes(MIB + 1))
+        spool = store.spool()
+        spool.write(bytes(MIB + 1))
+        assert not store.put(key_of(3), a_response(3), tag="tag", spool=spool)
+        await store.flush()
+        assert await present(store, range(5)) == [1]
+
+    async def test_beyond_64_mib_waiting_nothing_more_is_accepted(
+        self, make_disk_store: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(disk_module, "QUEUE_LIMIT", MIB)
+        store = make_disk_store()
+        gate = threading.Event()
+        store._writer.run(gate.wait)
+        accepted = [put(store, number, body=bytes(200_000)) for number in range(10)]
+        assert accepted == [True] * 5 + [False] * 5
+        store.delete(key_of(0))
+        gate.set()
+        await store.flush()
+        assert await present(store, range(10)) == [1, 2, 3, 4]
+        assert put(store, 9)
+
+    async def test_a_record_takes_little_more_than_its_response(self, make_disk_store: Make) -> None:
+        store = make_disk_store()
+        for number in range(500):
+            put(store, number, body=os.urandom(2048))
+        await store.aclose()
+        assert await store.volume() < 500 * 2048 * 1.5 + 200_000
+
+
+class TestProcesses:
+    async def test_a_second_process_finds_what_the_first_stored(self, disk_store: DiskStore, directory: Path) -> None:
+        put(disk_store, 1)
+        put(disk_store, 2, body=bytes(MIB))
+        await disk_store.flush()
+        code = """
+            async def main():
+                assert await store.get(key_of(1)) == a_response(1)
+                body = await store.open_body(key_of(2), (await store.get(key_of(2))).body)
+                assert body.load() == bytes(1024 * 1024)
+                body.close()
+                print(await store.count())
+            asyncio.run(main())
+        """
+        assert run(directory, code) == "2"
+
+    async def test_another_process_changes_are_seen_at_once(self, disk_store: DiskStore, directory: Path) -> None:
+        put(disk_store, 1)
+        put(disk_store, 2)
+        await disk_store.flush()
+        for number in (1, 2, 3):
+            await disk_store.get(key_of(number))
+        run(directory, "put(1, status=203); put(3); store.delete(key_of(2)); asyncio.run(store.flush())")
+        changed = await disk_store.get(key_of(1))
+        assert isinstance(changed, StoredResponse)
+        assert changed.status == 203
+        assert await present(disk_store, range(5)) == [1, 3]
+        run(directory, "asyncio.run(store.clear())")
+        assert await present(disk_store, range(5)) == []
+
+    def test_what_was_accepted_survives_the_interpreters_end(self, directory: Path, make_disk_store: Make) -> None:
+        run(directory, "put(1); put(2, body=bytes(1_000_000))")
+        store = make_disk_store()
+        assert asyncio.run(store.count()) == 2
+        assert asyncio.run(store.verify()).ok
+
+    def test_what_was_accepted_survives_the_loops_end(self, directory: Path, make_disk_store: Make) -> None:
+        code = """
+            async def main():
+                await store.get(key_of(1))
+                put(1)
+            asyncio.run(main())
+            assert asyncio.run(store.get(key_of(1))) == a_response(1)
+        """
+        run(directory, code)
+        assert asyncio.run(make_disk_store().count()) == 1
+
+    def test_an_unclosed_store_that_is_forgotten_leaves_no_warning(self, directory: Path) -> None:
+        code = """
+            import gc, threading
+            async def main():
+                put(1)
+                await store.flush()
+                await store.get(key_of(1))
+            asyncio.run(main())
+            del store
+            gc.collect()
+        """
+        run(directory, code)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_a_forked_child_and_its_parent_both_go_on(self, directory: Path, make_disk_store: Make) -> None:
+        code = """
+            async def use(number):
+                assert await store.get(key_of(1)) == a_response(1)
+                put(number)
+                put(number + 10, body=bytes(1_000_000))
+                await store.flush()
+            put(1)
+            asyncio.run(use(2))
+            child = os.fork()
+            asyncio.run(use(3 if child else 4))
+            if child:
+                assert os.waitpid(child, 0)[1] == 0
+                assert asyncio.run(store.get(key_of(4))) == a_response(4)
+            else:
+                store.close_now()
+                os._exit(0)
+        """
+        run(directory, code)
+        store = make_disk_store()
+        assert asyncio.run(present(store, range(20))) == [1, 2, 3, 4, 12, 13, 14]
+        assert asyncio.run(store.verify()).ok
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+    async def test_a_killed_writer_damages_nothing(self, directory: Path, make_disk_store: Make) -> None:
+        code = """
+            store.put("0" * 40, a_response(), tag="tag")
+            asyncio.run(store.flush())
+            print("ready", flush=True)
+            for number in range(1_000_000):
+                put(number % 50, body=os.urandom(400_000 if number % 5 == 0 else 2_000))
+                if number % 20 == 0:
+                    asyncio.run(store.flush())
+        """
+        for _ in range(3):
+            with start(directory, code) as process:
+                assert process.stdout is not None
+                process.stdout.readline()
+                process.send_signal(signal.SIGKILL)
+        store = make_disk_store()
+        assert (await store.verify()).damaged == ()
+        assert await store.count() >= 1
+
+    async def test_a_claim_keeps_other_processes_from_asking_too(self, disk_store: DiskStore, directory: Path) -> None:
+        await disk_store.secret()
+        ask = "print(store.claim(key_of(1)), store.claim(key_of(2)))"
+        assert disk_store.claim(key_of(1))
+        assert run(directory, ask) == "False True"
+        disk_store.unclaim(key_of(1))
+        assert run(directory, ask) == "True True"
+
+    @pytest.mark.slow
+    async def test_many_processes_may_begin_at_once(self, directory: Path, make_disk_store: Make) -> None:
+        code = (
+            "number = int(sys.stdin.readline())\nfor n in range(20): put(number * 100 + n)\nasyncio.run(store.flush())"
+        )
+        processes = [start(directory, code) for _ in range(4)]
+        for number, process in enumerate(processes):
+            assert process.stdin is not None
+            process.stdin.write(f"{number}\n")
+            process.stdin.flush()
+        for process in processes:
+            with process:
+                assert process.wait(30) == 0
+        assert await make_disk_store().count() == 80
+
+
+class TestLocks:
+    async def test_reads_go_on_and_writes_wait_while_another_process_writes(
+        self, disk_store: DiskStore, directory: Path
+    ) -> None:
+        put(disk_store, 1)
+        await disk_store.flush()
+        other = sqlite3.connect(directory / "v1" / "cache.db", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        put(disk_store, 2)
+        assert await disk_store.get(key_of(1)) == a_response(1)
+        assert await disk_store.get(key_of(2)) == a_response(2)
+        assert await disk_store.get(key_of(3)) is None
+        flushing = asyncio.ensure_future(disk_store.flush())
+        await asyncio.sleep(0.05)
+        assert not flushing.done()
+        other.execute("ROLLBACK")
+        other.close()
+        await flushing
+        assert await disk_store.count() == 2
+
+    async def test_reading_holds_no_lock_and_leaves_no_write(self, disk_store: DiskStore, directory: Path) -> None:
+        put(disk_store, 1)
+        await disk_store.flush()
+        log = directory / "v1" / "cache.db-wal"
+        before = log.stat().st_mtime_ns, log.stat().st_size
+        for _ in range(10):
+            await disk_store.get(key_of(1))
+            await disk_store.get(key_of(2))
+        assert (log.stat().st_mtime_ns, log.stat().st_size) == before
+
+
+class TestBodies:
+    async def test_small_bodies_make_no_files(self, disk_store: DiskStore, directory: Path) -> None:
+        put(disk_store, 1, body=bytes(256 * 1024))
+        await disk_store.flush()
+        assert list(directory.glob("v1/bodies/*/*")) == []
+
+    async def test_no_file_outlives_its_entry(self, disk_store: DiskStore, directory: Path) -> None:
+        def files() -> int:
+            return len([*directory.glob("v1/bodies/*/*"), *directory.glob("v1/spool/*")])
+
+        put(disk_store, 1, body=bytes(MIB))
+        await disk_store.flush()
+        assert files() == 1
+        put(disk_store, 1, body=bytes(MIB))
+        put(disk_store, 2, body=bytes(MIB))
+        await disk_store.flush()
+        assert files() == 2
+        put(disk_store, 1, body=b"small")
+        disk_store.delete(key_of(2))
+        disk_store.spool().write(bytes(MIB))
+        await disk_store.flush()
+        await disk_store.aclose()
+        assert files() == 0
+
+    async def test_a_spool_that_cannot_be_written_is_refused_and_leaves_the_older_entry(
+        self, disk_store: DiskStore, directory: Path
+    ) -> None:
+        put(disk_store, 1)
+        await disk_store.flush()
+        (directory / "v1" / "spool").rmdir()
+        spool = disk_store.spool()
+        spool.write(bytes(3 * MIB))
+        await spool.drain()
+        spool.write(bytes(3 * MIB))
+        await spool.drain()
+        with pytest.raises(StoreError):
+            spool.load()
+        disk_store.put(key_of(1), a_response(1, status=203), tag="tag", spool=spool)
+        with pytest.raises(StoreError):
+            await disk_store.flush()
+        assert await disk_store.get(key_of(1)) == a_response(1)
+
+    async def test_what_a_killed_process_left_is_swept_after_an_hour(
+        self, disk_store: DiskStore, directory: Path, make_disk_store: Make
+    ) -> None:
+        put(disk_store, 1, body=bytes(MIB))
+        await disk_store.aclose()
+        (folder := directory / "v1" / "bodies" / "ab").mkdir(exist_ok=True)
+        left = [folder / f"{'0' * 30}.body", directory / "v1" / "spool" / "1.part"]
+        young, foreign = folder / f"{'1' * 30}.body", folder / "notes.txt"
+        for path in (*left, young, foreign):
+            path.write_bytes(b"?")
+        for path in (*left, foreign):
+            os.utime(path, (0, 0))
+        (directory / "v1" / "swept").unlink()
+        report = await disk_store.verify()
+        assert set(report.orphans) == {path.relative_to(directory / "v1").as_posix() for path in left}
+        put(make_disk_store(), 2)
+        await make_disk_store().verify()
+        store = make_disk_store()
+        put(store, 3)
+        await store.flush()
+        assert [path.exists() for path in (*left, young, foreign)] == [False, False, True, True]
+        assert (await store.verify()).ok
+
+    async def test_a_planted_reference_opens_nothing_elsewhere(self, disk_store: DiskStore, directory: Path) -> None:
+        (directory.parent / "secret.body").write_bytes(bytes(42))
+        await disk_store.secret()
+        reference = BodyRef("../../../secret", 10, b"")
+        assert await disk_store.open_body(key_of(1), reference) is None

@@ -1,0 +1,193 @@
+"""Records: what was encoded comes back, and nothing else is believed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiohttp_cache_middleware._codec import MAX_METADATA, Codec, UndecodableError, UnencodableError
+from aiohttp_cache_middleware._model import BodyRef, Entry, StoredResponse, Variant, VariantIndex
+
+keys = st.text("0123456789abcdef", min_size=1, max_size=40)
+# Lone surrogates too: aiohttp shows bytes that are no UTF-8 as such.
+text = st.text(st.characters(exclude_characters="\r\n\0") | st.characters(categories=["Cs"]), max_size=20)
+times = st.floats(allow_nan=False)
+fields = st.lists(st.tuples(text, text), max_size=5).map(tuple)
+raw_fields = st.none() | st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), max_size=5).map(tuple)
+vary = st.lists(st.tuples(text, st.binary(max_size=16)), max_size=3).map(tuple)
+sizes = st.integers(0, 2**40)
+bodies = st.binary(max_size=200) | st.builds(BodyRef, id=keys, size=sizes, checksum=st.binary(max_size=32))
+responses = st.builds(
+    StoredResponse,
+    key=st.just(""),
+    method=text,
+    url=text,
+    status=st.integers(100, 999),
+    reason=text,
+    version=st.tuples(st.integers(0, 3), st.integers(0, 9)),
+    headers=fields,
+    request_time=times,
+    response_time=times,
+    created_time=times,
+    expires_time=times,
+    body=bodies,
+    raw_headers=raw_fields,
+    request_headers=fields,
+    vary=vary,
+    redirects_to=st.none() | text,
+)
+indexes = st.builds(
+    VariantIndex, url=text, variants=st.lists(st.builds(Variant, key=keys, vary=vary), max_size=4).map(tuple)
+)
+entries = responses | indexes
+codecs = st.lists(st.binary(max_size=80), max_size=2).map(Codec)
+
+A_RESPONSE = StoredResponse(
+    "k", "GET", "http://x/", 200, "OK", (1, 1), (("A", "b"),), 1, 2, 3, math.inf, body=b"body", vary=(("a", b"1"),)
+)
+
+
+def with_key(entry: Entry, key: str) -> Entry:
+    return entry.replace(key=key) if isinstance(entry, StoredResponse) else entry
+
+
+@given(codecs, keys, entries)
+def test_decode_undoes_encode(codec: Codec, key: str, entry: Entry) -> None:
+    entry = with_key(entry, key)
+    assert codec.decode(key, codec.encode(key, entry)) == entry
+
+
+@given(keys, entries, st.data())
+def test_no_changed_byte_goes_unnoticed(key: str, entry: Entry, data: st.DataObject) -> None:
+    codec = Codec()
+    record = bytearray(codec.encode(key, entry))
+    position = data.draw(st.integers(0, len(record) - 1))
+    record[position] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(UndecodableError):
+        codec.decode(key, bytes(record))
+
+
+@given(keys, keys, entries)
+def test_a_record_answers_its_own_key_only(key: str, other: str, entry: Entry) -> None:
+    record = Codec().encode(key, entry)
+    if key != other:
+        with pytest.raises(UndecodableError):
+            Codec().decode(other, record)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_an_entry_or_undecodable(record: bytes) -> None:
+    for candidate in (record, b"\1" + record, b"\1\0" + record):
+        with pytest.raises(UndecodableError):
+            Codec().decode("key", candidate)
+
+
+junk = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=30,
+)
+
+
+def sealed(metadata: bytes, kind: int = 0, body: bytes = b"") -> bytes:
+    """Give a record with a right checksum over any metadata, as only somebody with the keys could make."""
+    from aiohttp_cache_middleware import _codec
+
+    header = _codec._HEADER.pack(_codec.FORMAT, kind, len(metadata), len(body))
+    return header + _codec._digest(Codec()._hashers[0], "key", header, metadata, body) + metadata + body
+
+
+@settings(max_examples=300)
+@given(junk, st.integers(0, 255))
+def test_metadata_of_the_wrong_shape_is_undecodable(facts: object, kind: int) -> None:
+    try:
+        packed = msgpack.packb(facts)
+    except OverflowError:
+        return
+    with pytest.raises(UndecodableError):
+        Codec().decode("key", sealed(packed, kind))
+
+
+def facts_of(response: StoredResponse) -> list[Any]:
+    from aiohttp_cache_middleware import _codec
+
+    return list(_codec._facts_of_response(response)[1])
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 15), junk)
+def test_a_single_wrong_fact_is_undecodable_or_of_the_right_type(position: int, value: object) -> None:
+    facts = facts_of(A_RESPONSE)
+    facts[position] = value
+    try:
+        entry = Codec().decode("key", sealed(msgpack.packb(facts)))
+    except (UndecodableError, OverflowError):
+        return
+    assert isinstance(entry, StoredResponse)
+    assert Codec().decode("key", Codec().encode("key", entry)) == entry or math.isnan(
+        entry.request_time + entry.response_time + entry.created_time + entry.expires_time
+    )
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        pytest.param(b"\x91" * 200_000, id="deep nesting"),
+        pytest.param(b"\xdd\xff\xff\xff\xff", id="array of 4 G"),
+        pytest.param(b"\xdf\xff\xff\xff\xff", id="map of 4 G"),
+        pytest.param(b"\xdb\xff\xff\xff\xff", id="string of 4 GB"),
+        pytest.param(b"\xc9\xff\xff\xff\xff\x01", id="extension of 4 GB"),
+        pytest.param(b"\xd6\xff\x00\x00\x00\x00", id="timestamp"),
+        pytest.param(b"\xc1", id="reserved"),
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\xdc\xff\xff" + b"\x80" * 65_535, id="many empty maps"),
+    ],
+)
+def test_hostile_msgpack_is_refused(metadata: bytes) -> None:
+    for kind in range(3):
+        with pytest.raises(UndecodableError):
+            Codec().decode("key", sealed(metadata, kind))
+
+
+@pytest.mark.parametrize("position", [6, 8])
+def test_fields_that_would_be_sent_as_several_are_neither_written_nor_read(position: int) -> None:
+    name = {6: "headers", 8: "request_headers"}[position]
+    facts = facts_of(A_RESPONSE)
+    for value in ("a\r\nSet-Cookie: b", "a\nb", "a\0"):
+        with pytest.raises(UnencodableError):
+            Codec().encode("key", A_RESPONSE.replace(**{name: (("A", value),)}))
+        facts[position] = ("A", value)
+        with pytest.raises(UndecodableError):
+            Codec().decode("key", sealed(msgpack.packb(facts)))
+
+
+def test_metadata_is_bounded() -> None:
+    huge = A_RESPONSE.replace(headers=(("A", "b" * MAX_METADATA),))
+    with pytest.raises(UnencodableError):
+        Codec().encode("key", huge)
+
+
+def test_a_newer_format_is_undecodable() -> None:
+    record = Codec().encode("key", A_RESPONSE)
+    with pytest.raises(UndecodableError):
+        Codec().decode("key", b"\2" + record[1:])
+
+
+def test_records_are_read_with_any_of_the_keys_and_written_with_the_first() -> None:
+    old, new, both = Codec([b"old"]), Codec([b"new"]), Codec([b"new", b"old"])
+    response = A_RESPONSE.replace(key="key")
+    assert both.decode("key", old.encode("key", response)) == response
+    assert new.decode("key", both.encode("key", response)) == response
+    for codec, other in ((old, new), (Codec(), new), (new, Codec())):
+        with pytest.raises(UndecodableError):
+            other.decode("key", codec.encode("key", response))

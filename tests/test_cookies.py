@@ -1,0 +1,192 @@
+"""Cookies: shown on a hit, never replayed into the jar unless asked for, and part of the key where the caller's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, CookieJar, web
+
+from aiohttp_cache_middleware import CacheOptions, get_cache
+from tests.asking import ask, is_hit
+from tests.conftest import Clock, Origin
+
+Make = Callable[..., ClientSession]
+
+
+def jar_of(session: ClientSession) -> dict[str, str]:
+    return {cookie.key: cookie.value for cookie in session.cookie_jar}
+
+
+def setting(origin: Origin, path: str, *set_cookies: str, **headers: str) -> None:
+    @origin.on(path)
+    async def answer(request: web.Request) -> web.Response:
+        response = web.Response(text="hello", headers=headers)
+        for one in set_cookies:
+            response.headers.add("Set-Cookie", one)
+        return response
+
+
+def unsafe_jar() -> CookieJar:
+    """A jar that takes cookies of an IP address, which the origin's host is."""
+    return CookieJar(unsafe=True)
+
+
+async def test_a_stored_cookie_is_shown_and_does_not_touch_the_jar(make: Make, origin: Origin) -> None:
+    setting(origin, "/login", "user=alice; Path=/", "theme=dark")
+    async with make(cookie_jar=unsafe_jar()) as session:
+        first = await ask(session, origin.url("/login"))
+        assert jar_of(session) == {"user": "alice", "theme": "dark"}
+    session = make(cookie_jar=unsafe_jar())
+    second = await ask(session, origin.url("/login"))
+    assert second.from_cache
+    assert first.cookies == second.cookies
+    assert second.cookies["user"].value == "alice"
+    assert second.headers.getall("Set-Cookie") == ["user=alice; Path=/", "theme=dark"]
+    assert jar_of(session) == {}
+
+
+async def test_restore_cookies_gives_them_back(make: Make, origin: Origin) -> None:
+    setting(origin, "/login", "user=alice; Path=/")
+    async with make(cookie_jar=unsafe_jar()) as session:
+        await ask(session, origin.url("/login"))
+    session = make(cookie_jar=unsafe_jar(), restore_cookies=True)
+    assert await is_hit(session, origin.url("/login"))
+    assert jar_of(session) == {"user": "alice"}
+
+
+async def test_restore_cookies_replaces_none_that_the_jar_holds(make: Make, origin: Origin) -> None:
+    setting(origin, "/login", "user=alice; Path=/")
+    async with make(cookie_jar=unsafe_jar()) as session:
+        await ask(session, origin.url("/login"))
+    setting(origin, "/other", "user=bob; Path=/")
+    session = make(cookie_jar=unsafe_jar(), restore_cookies=True)
+    await ask(session, origin.url("/other"))
+    assert await is_hit(session, origin.url("/login"))
+    assert jar_of(session) == {"user": "bob"}
+
+
+@pytest.mark.parametrize(
+    ("set_cookie", "is_restored"),
+    [
+        ("user=alice; Max-Age=60", False),
+        ("user=alice; Max-Age=600", True),
+        ("user=alice; Max-Age=0", False),
+        ("user=alice; Expires=Tue, 14 Nov 2023 22:14:20 GMT", False),
+        ("user=alice; Expires=Wed, 15 Nov 2073 22:14:20 GMT", True),
+        ("user=alice; Max-Age=600; Expires=Tue, 14 Nov 2023 22:14:20 GMT", True),
+        ("user=alice; Expires=nonsense", True),
+    ],
+)
+async def test_restore_cookies_revives_none_that_has_expired(
+    make: Make, origin: Origin, clock: Clock, set_cookie: str, is_restored: bool
+) -> None:
+    setting(origin, "/login", set_cookie)
+    async with make(cookie_jar=unsafe_jar()) as session:
+        await ask(session, origin.url("/login"))
+    clock.advance(100)
+    session = make(cookie_jar=unsafe_jar(), restore_cookies=True)
+    assert await is_hit(session, origin.url("/login"))
+    assert bool(jar_of(session)) is is_restored
+
+
+async def test_cookies_that_servers_put_into_the_jar_are_not_part_of_the_key(make: Make, origin: Origin) -> None:
+    @origin.on("/balanced")
+    async def answer(request: web.Request) -> web.Response:
+        response = web.Response(text="hello")
+        response.set_cookie("balancer", str(origin.count))
+        return response
+
+    session = make(cookie_jar=unsafe_jar())
+    await ask(session, origin.url("/balanced?1"))
+    await ask(session, origin.url("/balanced?2"))
+    assert origin.seen[1].headers["Cookie"] == "balancer=1"
+    assert await is_hit(session, origin.url("/balanced?1"))
+
+
+async def test_a_sessions_own_cookies_are_not_part_of_the_key(make: Make, origin: Origin) -> None:
+    async with make(cookies={"a": "1"}, cookie_jar=unsafe_jar()) as session:
+        await ask(session, origin.url("/a"))
+        assert origin.seen[0].headers["Cookie"] == "a=1"
+    session = make(cookies={"a": "2"}, cookie_jar=unsafe_jar())
+    assert await is_hit(session, origin.url("/a"))
+
+
+@pytest.mark.parametrize(
+    "passed",
+    [{"cookies": {"user": "alice"}}, {"headers": {"Cookie": "user=alice"}}],
+    ids=["cookies=", "header"],
+)
+async def test_cookies_that_the_caller_passes_are_part_of_the_key(
+    make: Make, origin: Origin, passed: dict[str, Any]
+) -> None:
+    session = make()
+    await ask(session, origin.url("/a"), **passed)
+    assert origin.seen[0].headers["Cookie"] == "user=alice"
+    assert await is_hit(session, origin.url("/a"), cookies={"user": "alice"})
+    assert not await is_hit(session, origin.url("/a"), cookies={"user": "bob"})
+    assert not await is_hit(session, origin.url("/a"))
+
+
+async def test_ignoring_cookie_turns_that_off(make: Make, origin: Origin) -> None:
+    session = make(ignored_params=["cookie"])
+    await ask(session, origin.url("/a"), cookies={"user": "alice"})
+    assert await is_hit(session, origin.url("/a"), cookies={"user": "bob"})
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Vary": "Cookie"}, {"Cache-Control": "max-age=60, PRIVATE"}], ids=["Vary: Cookie", "private"]
+)
+async def test_a_response_for_these_cookies_answers_only_requests_with_the_same(
+    make: Make, origin: Origin, headers: dict[str, str]
+) -> None:
+    setting(origin, "/a", **headers)
+    session = make(cookie_jar=unsafe_jar())
+    session.cookie_jar.update_cookies({"user": "alice"})
+    await ask(session, origin.url("/a"))
+    assert await is_hit(session, origin.url("/a"))
+    session.cookie_jar.update_cookies({"user": "bob"})
+    assert not await is_hit(session, origin.url("/a"))
+    session.cookie_jar.clear()
+    assert not await is_hit(session, origin.url("/a"))
+    session.cookie_jar.update_cookies({"user": "alice"})
+    assert await is_hit(session, origin.url("/a"))
+
+
+async def test_private_without_cookies_is_for_any_request(make: Make, origin: Origin) -> None:
+    setting(origin, "/a", **{"Cache-Control": "private"})
+    session = make()
+    await ask(session, origin.url("/a"))
+    assert await is_hit(session, origin.url("/a"))
+
+
+async def test_a_cookie_that_comes_with_a_304_reaches_the_jar(make: Make, origin: Origin) -> None:
+    @origin.on("/a")
+    async def answer(request: web.Request) -> web.Response:
+        response = web.Response(status=304 if "If-None-Match" in request.headers else 200, headers={"ETag": '"1"'})
+        response.set_cookie("count", str(origin.count))
+        return response
+
+    session = make(cookie_jar=unsafe_jar())
+    await ask(session, origin.url("/a"))
+    assert await is_hit(session, origin.url("/a"), trace_request_ctx=CacheOptions(refresh=True))
+    assert jar_of(session) == {"count": "2"}
+
+
+async def test_a_redirect_that_sets_a_cookie_does_so_once(make: Make, origin: Origin) -> None:
+    @origin.on("/login")
+    async def answer(request: web.Request) -> web.Response:
+        response = web.Response(status=302, headers={"Location": "/home"})
+        response.set_cookie("user", "alice")
+        return response
+
+    async with make(cookie_jar=unsafe_jar()) as session:
+        await ask(session, origin.url("/login"))
+        assert jar_of(session) == {"user": "alice"}
+    session = make(cookie_jar=unsafe_jar())
+    response = await ask(session, origin.url("/login"))
+    assert response.from_cache
+    assert response.history[0].cookies["user"].value == "alice"
+    assert jar_of(session) == {}
+    assert await get_cache(session).responses.count() == 2

@@ -1,0 +1,221 @@
+"""Users kept apart, and their secrets off the disk."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, CookieJar, web
+from yarl import URL
+
+from aiohttp_cache_middleware import CacheOptions, get_cache
+from tests.asking import ask, is_hit
+from tests.conftest import Origin
+
+Make = Callable[..., ClientSession]
+
+SECRET = "hunter2secret"
+"""What must not be found on disk."""
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def echo_user(origin: Origin) -> None:
+    @origin.on("/me")
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=request.headers.get("Authorization") or request.headers.get("Cookie") or "nobody")
+
+
+@pytest.mark.parametrize(
+    ("alice", "bob"),
+    [
+        pytest.param(
+            {"headers": {"Authorization": "Bearer alice"}}, {"headers": {"Authorization": "Bearer bob"}}, id="bearer"
+        ),
+        pytest.param(
+            {"headers": {"Authorization": basic("alice", "1")}}, {"headers": {"Authorization": basic("alice", "2")}}, id="password"
+        ),
+        pytest.param({"cookies": {"user": "alice"}}, {"cookies": {"user": "bob"}}, id="cookies"),
+        pytest.param({"headers": {"Cookie": "u=alice"}}, {"headers": {"Cookie": "u=bob"}}, id="Cookie"),
+        pytest.param({"headers": {"Authorization": "Bearer alice"}}, {}, id="nobody"),
+    ],
+)
+async def test_two_users_of_one_session_never_see_each_others_responses(
+    make: Make, origin: Origin, alice: dict[str, Any], bob: dict[str, Any]
+) -> None:
+    echo_user(origin)
+    session = make()
+    texts = []
+    for user in (alice, bob, alice, bob):
+        response = await ask(session, origin.url("/me"), **user)
+        texts.append((await response.text(), response.from_cache))
+    assert texts[0][0] != texts[1][0]
+    assert texts[2:] == [(texts[0][0], True), (texts[1][0], True)]
+
+
+async def test_user_info_in_the_url_is_a_credential(make: Make, origin: Origin) -> None:
+    echo_user(origin)
+    session = make()
+
+    def as_user(user: str) -> str:
+        return str(URL(origin.url("/me")).with_user(user).with_password(SECRET))
+
+    for expected in (False, True):
+        for user in ("alice", "bob"):
+            response = await ask(session, as_user(user))
+            assert response.from_cache is expected
+            assert await response.text() == basic(user, SECRET)
+    assert not await is_hit(session, origin.url("/me"))
+    assert await get_cache(session).urls() == [origin.url("/me")]
+
+
+async def test_a_sessions_own_credentials_count_too(make: Make, origin: Origin) -> None:
+    echo_user(origin)
+    for user in ("alice", "bob"):
+        async with make(headers={"Authorization": f"Bearer {user}"}) as session:
+            response = await ask(session, origin.url("/me"))
+            assert (response.from_cache, await response.text()) == (False, f"Bearer {user}")
+
+
+async def test_ignoring_authorization_turns_that_off(make: Make, origin: Origin) -> None:
+    session = make(ignored_params=["Authorization"])
+    await ask(session, origin.url("/me"), headers={"Authorization": "Bearer alice"})
+    assert await is_hit(session, origin.url("/me"), headers={"Authorization": "Bearer bob"})
+
+
+def digest(user: str) -> Callable[[ClientRequest, ClientHandlerType], Any]:
+    """Sign as a digest client does: the count, and so the response, are new with each request."""
+    count = 0
+
+    async def sign(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        nonlocal count
+        count += 1
+        request.headers["Authorization"] = (
+            f'Digest username="{user}", realm="here", nonce="n{count}", uri="/me", nc={count:08}, response="r{count}"'
+        )
+        return await handler(request)
+
+    return sign
+
+
+async def test_of_a_digest_user_and_realm_count(make: Make, origin: Origin) -> None:
+    session = make(middlewares=(digest("alice"),))
+    await ask(session, origin.url("/me"))
+    assert await is_hit(session, origin.url("/me"))
+    other = (digest("bob"), get_cache(session))
+    assert not await is_hit(session, origin.url("/me"), middlewares=other)
+
+
+async def test_digest_authentication_works_as_without_a_cache(make: Make, origin: Origin) -> None:
+    aiohttp = pytest.importorskip("aiohttp")
+    if not hasattr(aiohttp, "DigestAuthMiddleware"):
+        pytest.skip("this aiohttp has no DigestAuthMiddleware")
+
+    @origin.on("/me")
+    async def answer(request: web.Request) -> web.Response:
+        if "Authorization" in request.headers:
+            return web.Response(text="welcome")
+        challenge = f'Digest realm="here", nonce="{origin.count}", qop="auth", algorithm=MD5'
+        return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+
+    def auth() -> Any:
+        return aiohttp.DigestAuthMiddleware(login="alice", password=SECRET)
+
+    async with make(middlewares=(auth(),)) as session:
+        for expected in (False, True):
+            response = await ask(session, origin.url("/me"))
+            assert (response.status, await response.text(), response.from_cache) == (200, "welcome", expected)
+    assert origin.count == 2
+    # A client that starts anew is challenged anew, and then finds what is stored.
+    session = make(middlewares=(auth(),))
+    assert await is_hit(session, origin.url("/me"))
+    assert not await is_hit(make(), origin.url("/me"))
+
+
+# --- what is written down ---
+
+
+def everything_in(directory: Path) -> bytes:
+    return b"\n".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    "request_with_secret",
+    [
+        pytest.param({"headers": {"Authorization": f"Bearer {SECRET}"}}, id="Authorization"),
+        pytest.param({"headers": {"Proxy-Authorization": SECRET}}, id="Proxy-Authorization"),
+        pytest.param({"headers": {"X-Api-Key": SECRET}}, id="X-Api-Key"),
+        pytest.param({"cookies": {"session": SECRET}}, id="cookies="),
+        pytest.param({"headers": {"Cookie": f"session={SECRET}"}}, id="Cookie"),
+        pytest.param({"params": {"token": SECRET}}, id="ignored query parameter"),
+        pytest.param({"headers": {"token": SECRET}}, id="ignored header"),
+        pytest.param({"data": {"token": SECRET}}, id="ignored form field"),
+        pytest.param({"json": {"token": SECRET}}, id="ignored JSON field"),
+        pytest.param({"json": {"password": SECRET}}, id="body"),
+        pytest.param({"namespace": SECRET}, id="namespace"),
+    ],
+)
+@pytest.mark.parametrize("vary", ["", "Authorization, Cookie, X-Api-Key, Token"], ids=["", "Vary"])
+async def test_secrets_of_a_request_are_not_found_on_disk(
+    make: Make, origin: Origin, tmp_path: Path, request_with_secret: dict[str, Any], vary: str
+) -> None:
+    origin.text("/me", "public marker", **({"Vary": vary} if vary else {}))
+    request = dict(request_with_secret)
+    options = CacheOptions(namespace=request.pop("namespace", None))
+    async with make(allowed_methods=("POST",), ignored_params=["token"], include_headers=True) as session:
+        for expected in (False, True):
+            response = await ask(session, origin.url("/me"), "POST", trace_request_ctx=options, **request)
+            assert response.from_cache is expected
+    on_disk = everything_in(tmp_path / "cache")
+    assert b"public marker" in on_disk
+    assert SECRET.encode() not in on_disk
+
+
+async def test_user_info_and_passwords_are_not_found_on_disk(make: Make, origin: Origin, tmp_path: Path) -> None:
+    async with make() as session:
+        await ask(session, str(URL(origin.url("/me")).with_user("alice").with_password(SECRET)))
+    on_disk = everything_in(tmp_path / "cache")
+    assert origin.url("/me").encode() in on_disk
+    assert SECRET.encode() not in on_disk
+    assert basic("alice", SECRET).removeprefix("Basic ").encode() not in on_disk
+
+
+async def test_cookies_of_the_jar_are_not_found_on_disk(make: Make, origin: Origin, tmp_path: Path) -> None:
+    origin.text("/me", "public marker", Vary="Cookie", Cache_Control="private")
+    async with make(cookie_jar=CookieJar(unsafe=True), cookies={"session": SECRET}) as session:
+        await ask(session, origin.url("/me"))
+        assert SECRET in origin.seen[0].headers["Cookie"]
+    on_disk = everything_in(tmp_path / "cache")
+    assert b"public marker" in on_disk
+    assert SECRET.encode() not in on_disk
+
+
+async def test_ignored_parameters_are_removed_from_what_is_stored_and_shown(make: Make, origin: Origin) -> None:
+    session = make(ignored_params=["token"])
+    await ask(session, origin.url("/me?token=1&a=2"), headers={"Token": "x", "X-Kept": "y"})
+    (entry,) = await get_cache(session).responses.values()
+    assert entry.url == origin.url("/me?a=2")
+    assert "Token" not in entry.request_headers
+    assert entry.request_headers["X-Kept"] == "y"
+    assert await get_cache(session).urls() == [origin.url("/me?a=2")]
+    # The caller sees his own request.
+    response = await ask(session, origin.url("/me?token=1&a=2"))
+    assert response.from_cache
+    assert str(response.url) == origin.url("/me?token=1&a=2")
+
+
+async def test_ignored_parameters_are_removed_from_the_urls_of_redirects(make: Make, origin: Origin) -> None:
+    @origin.on("/1")
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": "/2?token=" + request.query["token"]})
+
+    async with make(ignored_params=["token"]) as session:
+        await ask(session, origin.url(f"/1?token={SECRET}"))
+        stored = [entry async for entry in get_cache(session).responses.values()]
+        assert {entry.url for entry in stored} == {origin.url("/1"), origin.url("/2")}
+        assert await get_cache(session).redirects.get(origin.url("/1")) == origin.url("/2")
