@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._model import Request, StoredResponse
-    from ._policy import Decision
+    from ._policy import Decision, Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,10 @@ class Explanation:
     Attributes:
         method: Method of the request.
         url: Its URL, normalised.
-        decision: ``"reuse"``, ``"revalidate"``, ``"forward"``, ``"bypass"`` or ``"gateway timeout"``.
+        decision: ``"reuse"``, ``"serve stale"``, ``"revalidate"``, ``"forward"``, ``"bypass"`` or
+            ``"gateway timeout"``.
         why: The rule that decided, in HTTP mode with its section of RFC 9111.
+        findings: Rule by rule what counts for the decision (`Finding`: section, rule, holds, detail).
         key: Primary key of the request; ``None`` where it has none.
         stored: What is stored under the key, a line each: its status, age and rest of life in seconds.
         may_be_stored: Whether the origin's answer might be stored, as far as the request decides that.
@@ -34,6 +36,7 @@ class Explanation:
     url: str
     decision: str
     why: str
+    findings: tuple[Finding, ...] = ()
     key: str | None = None
     stored: tuple[str, ...] = ()
     may_be_stored: bool = False
@@ -41,6 +44,7 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"{self.method} {self.url}", f"  would: {self.decision} ({self.why})"]
+        lines += [f"  {finding}" for finding in self.findings]
         lines += [f"  stored: {one}" for one in self.stored] or ["  stored: nothing"]
         if self.why_not_stored is not None:
             lines.append(f"  last time not stored: {self.why_not_stored}")
@@ -54,6 +58,7 @@ def explained(
     key: str | None,
     stored: Sequence[StoredResponse],
     decision: Decision,
+    findings: tuple[Finding, ...],
     now: float,
     why_not_stored: str | None,
 ) -> Explanation:
@@ -72,6 +77,7 @@ def explained(
         url=request.url,
         decision=verb,
         why=decision.why,
+        findings=findings,
         key=key or None,
         stored=tuple(_line(one, now) for one in stored),
         may_be_stored=may_be_stored,

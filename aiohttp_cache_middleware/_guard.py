@@ -27,6 +27,15 @@ class GuardedStore:
         self._counters = counters
         self._warned: set[str] = set()
 
+    @property
+    def known_secret(self) -> bytes | None:
+        """The store's secret; ``None``: the store is not open (yet)."""
+        try:
+            return self._store.known_secret
+        except Exception as error:  # noqa: BLE001
+            self.failed(error)
+            return None
+
     async def secret(self) -> bytes | None:
         """Give the store's secret; ``None``: there is no store to speak of."""
         try:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
+
+from aiohttp import ClientError
 
 from ._guard import logger
 from ._key import stored_request_headers, stored_url, url_tag
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from ._core import Core
     from ._exchange import Exchange
     from ._stores import BodySpool
+
+HOP_PATIENCE = 0.25
+"""Seconds for which a redirect waits for its body, which mostly comes with its header fields."""
 
 UNCACHEABLE = frozenset({TOO_LARGE, NO_ROOM, "rejected by filter_fn", "the store did not accept it"})
 """Why a response was not stored that the next one will not be stored for either."""
@@ -77,6 +83,13 @@ class Keeper:
         if exchange.scope is not None:
             self._keep_hops(exchange.scope.take_followed(), led_to)
 
+    async def hop_arrives(self, exchange: Exchange, response: CachedResponse) -> None:
+        """Wait for the body of a redirect: aiohttp does not read it when it follows, so what is late is lost."""
+        hop = None if exchange.scope is None else exchange.scope.arrived
+        if hop is not None and hop.response is None:
+            with suppress(asyncio.TimeoutError, ClientError):
+                await asyncio.wait_for(response.content.wait_eof(), HOP_PATIENCE)
+
     async def passes_filter(self, response: CachedResponse) -> bool:
         """Ask the filter whether a stored response may be used."""
         verdict = self._ask_filter(response)
@@ -109,7 +122,7 @@ class Keeper:
         if storing.drop:
             headers = tuple(one for one in headers if one[0].lower() not in storing.drop)
             if raw_headers is not None:
-                raw_headers = tuple(one for one in raw_headers if one[0].lower().decode() not in storing.drop)
+                raw_headers = tuple(one for one in raw_headers if one[0].decode("latin-1").lower() not in storing.drop)
         request = exchange.asked.request
         version = response.version
         return StoredResponse(
@@ -271,14 +284,15 @@ class Keeper:
 
         if (body := whole_body(response)) is not None:
             keep(body)
-        else:
-            Capture(
-                response,
-                max_size=MEMORY_LIMIT,
-                spool=self._core.guarded.spool,
-                keep=keep,
-                drop=partial(self._not_stored, exchange.key),
-            )
+            return
+        capture = Capture(
+            response,
+            max_size=MEMORY_LIMIT,
+            spool=self._core.guarded.spool,
+            keep=keep,
+            drop=partial(self._not_stored, exchange.key),
+        )
+        capture.hurry()
 
     def _keep_hops(self, hops: tuple[Hop, ...], led_to: StoredResponse) -> None:
         expires_time = led_to.expires_time

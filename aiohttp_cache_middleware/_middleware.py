@@ -107,7 +107,8 @@ class CacheMiddleware(Management):
         """Answer from the store when the policy allows it, else from the origin."""
         if is_untouchable(request):
             return await handler(request)
-        request.response_class = cached_class(request.response_class)
+        if request.response_class is not CachedResponse:
+            request.response_class = cached_class(request.response_class)
         scope = scope_of(request.session)
         said = merged(None if scope is None else scope.options, active_block())
         if self.is_disabled or (said is not None and said.disabled):
@@ -155,7 +156,7 @@ class CacheMiddleware(Management):
             )
         except Exception as error:  # noqa: BLE001 (the first rule)
             self._core.guarded.failed(error)
-            decision = _NO_STORE
+            decision = _NO_DECISION
         if logger.isEnabledFor(logging.DEBUG):
             _log(exchange, decision)
         match decision:
@@ -172,6 +173,8 @@ class CacheMiddleware(Management):
         """
         Tell what the cache would do with a request now, and why; nothing is sent, nothing changes.
 
+        Only ``filter_fn`` is not asked, which might still refuse what would be reused.
+
         Args:
             method: As for `aiohttp.ClientSession.request`.
             url: Absolute.
@@ -185,32 +188,32 @@ class CacheMiddleware(Management):
         options = request.pop("trace_request_ctx", None)
         asked = await asked_for(method, url, **request)
         said = merged(options if isinstance(options, CacheOptions) else None, active_block())
-        unread = (
-            Forward(may_be_stored=False, forward="bypass", why=asked.why) if isinstance(asked, Uncacheable) else None
-        )
+        why = asked.why if isinstance(asked, Uncacheable) else None
+        if self.is_disabled or (said is not None and said.disabled):
+            why = "disabled"
         if isinstance(asked, Uncacheable):
             asked = Asked(asked.request)
         rules = in_force(self._core.settings, asked.request.url, said)
         inquiry = Inquiry(asked=asked, rules=rules, namespace=self._namespace(said))
         stored = await self._look_up(inquiry)
         now = self._core.clock()
-        decision: Decision | None = unread or self._core.policy.passes_through(asked.request, rules)
-        if decision is None:
-            decision = self._core.policy.decide(asked.request, stored, rules, now, secret=inquiry.secret)
+        decision, findings = self._core.policy.explain(asked.request, stored, rules, now, secret=inquiry.secret)
+        if why is not None:
+            decision = Forward(may_be_stored=False, forward="bypass", why=why)
+        if isinstance(decision, Forward) and rules.only_if_cached and why != "disabled":
+            decision = GatewayTimeout(f"only_if_cached: {decision.why}")
         last = self._core.counters.reasons.get(inquiry.key)
-        return explained(asked.request, inquiry.key, stored, decision, now, last)
+        return explained(asked.request, inquiry.key, stored, decision, findings, now, last)
 
     # --- lookup ---
 
     async def _look_up(self, inquiry: Inquiry) -> list[StoredResponse]:
         """Give the stored responses that might answer; without a store, none."""
         core = self._core
-        if not inquiry.key:
-            secret = await core.guarded.secret()
-            if secret is None:
+        if not (inquiry.key or self._has_key(inquiry)):
+            await core.guarded.secret()
+            if not self._has_key(inquiry):
                 return []
-            inquiry.secret = secret
-            inquiry.key = self._key(inquiry)
         found = await self._responses(inquiry, await core.guarded.get(inquiry.key))
         for method in core.policy.also_answered_by(inquiry.asked.request.method):
             found += await self._responses(inquiry, await core.guarded.get(self._key(inquiry, method)))
@@ -224,6 +227,15 @@ class CacheMiddleware(Management):
         selected = [one for one in entry.variants if selects(one.vary, headers, inquiry.secret)]
         found = [await self._core.guarded.get(one.key) for one in selected or entry.variants]
         return [one for one in found if isinstance(one, StoredResponse)]
+
+    def _has_key(self, inquiry: Inquiry) -> bool:
+        """Give the request its key, if the store has told its secret."""
+        secret = self._core.guarded.known_secret
+        if secret is None:
+            return False
+        inquiry.secret = secret
+        inquiry.key = self._key(inquiry)
+        return True
 
     def _key(self, inquiry: Inquiry, method: str | None = None) -> str:
         settings = self._core.settings
@@ -282,6 +294,8 @@ class CacheMiddleware(Management):
         background = replace(exchange, request=request, scope=None)
 
         async def refresh() -> None:
+            if not self._core.guarded.claim(exchange.key):
+                return  # another process is at it
             flight = self._core.flights.lead(exchange.key, partial(self._core.guarded.unclaim, exchange.key))
             try:
                 async with await self._ask_origin(background, revalidate, flight) as response:
@@ -319,11 +333,11 @@ class CacheMiddleware(Management):
 
     async def _fetch(self, exchange: Exchange, decision: Forward | Revalidate) -> ClientResponse:
         """Ask the origin, or wait for somebody who is asking it already."""
-        if not exchange.key:
-            return await self._pass_through(exchange, _NO_STORE)
         if isinstance(decision, Forward) and not decision.may_be_stored:
             return await self._pass_through(exchange, decision)
         flights = self._core.flights
+        if not exchange.key:
+            return await self._ask_origin(exchange, decision, flights.alone())
         if not exchange.has_waited and not flights.is_uncacheable(exchange.key):
             exchange.has_waited = True
             if await self._is_brought_by_another(exchange):
@@ -398,15 +412,22 @@ class CacheMiddleware(Management):
     ) -> ClientResponse:
         """Hand the origin's response to the caller, and a copy of it to the store if it may be stored."""
         core = self._core
+        ours = response if isinstance(response, CachedResponse) else adopt(response)
+        # A store that was not open in time may be by now.
+        if ours is None or not (exchange.key or self._has_key(exchange)):
+            core.counters.bypasses["there is no store"] += 1
+            flight.land(stored=False)
+            return response
         core.counters.misses += 1
         await self._invalidate(exchange, origin)
         await self._update_by_head(exchange, origin)
-        ours = response if isinstance(response, CachedResponse) else adopt(response)
-        if ours is None:
-            flight.land(stored=False)
-            return response
         ours.cache_key = exchange.key
-        storing = self._keeper.receive(exchange, ours, origin, flight, tampered)
+        try:
+            storing = self._keeper.receive(exchange, ours, origin, flight, tampered)
+        except Exception as error:  # noqa: BLE001 (the first rule)
+            core.guarded.failed(error)
+            flight.land(stored=False)
+            return ours
         show_fields(
             ours,
             core.policy.shown_on_forward(
@@ -430,7 +451,7 @@ class CacheMiddleware(Management):
         if selected is not None:
             freshened = core.policy.freshen(selected, origin, exchange.rules, now)
             reuse = core.policy.reuse_validated(
-                exchange.asked.request, freshened, exchange.rules, now, secret=exchange.secret
+                exchange.asked.request, freshened, decision, now, secret=exchange.secret
             )
             replayed = await self._reuse(exchange, reuse, validated=True)
             if replayed is not None:
@@ -455,7 +476,8 @@ class CacheMiddleware(Management):
         """Renew or remove the stored responses that the answer to a HEAD speaks of too (RFC 9111 §4.3.5)."""
         core = self._core
         for method in core.policy.also_answered_by(exchange.asked.request.method):
-            stored = await self._responses(exchange, await core.guarded.get(self._key(exchange, method)))
+            found = await self._responses(exchange, await core.guarded.get(self._key(exchange, method)))
+            stored = [one for one in found if selects(one.vary, exchange.asked.request.headers, exchange.secret)]
             renewed, invalid = core.policy.freshened_by_head(stored, origin, exchange.rules, core.clock())
             for one in renewed:
                 self._keeper.renew(exchange, one)
@@ -473,7 +495,7 @@ def _disk_store(directory: str | os.PathLike[str] | None, settings: Settings) ->
 
 
 _UNUSABLE = Forward(forward="miss", why="what is stored can't be used")
-_NO_STORE = Forward(may_be_stored=False, forward="bypass", why="there is no store")
+_NO_DECISION = Forward(may_be_stored=False, forward="bypass", why="no decision could be made")
 
 
 async def _send(exchange: Exchange, conditions: tuple[Header, ...], *, has_fallback: bool) -> ClientResponse:

@@ -445,7 +445,8 @@ def _blank(request: ClientRequest) -> CachedResponse:
     response._request_info = request.request_info
     response._timer = request._timer
     response._cache = {}
-    response._traces = request._traces
+    # Only those who listen: telling one who does not costs 1.5 µs of a hit.
+    response._traces = [one for one in request._traces if one._trace_config.on_response_chunk_received]
     response._loop = request.loop
     response._resolve_charset = request._session._resolve_charset
     return response

@@ -53,6 +53,11 @@ class RequestScope:
     arrived: Hop | None = None
     followed: list[Hop] = field(default_factory=list)
 
+    @property
+    def has_hops(self) -> bool:
+        """Whether there were redirects whose fate is open."""
+        return self.arrived is not None or bool(self.followed)
+
     def follow(self) -> None:
         """Note that aiohttp follows the hop that arrived last."""
         if self.arrived is not None:

@@ -126,9 +126,12 @@ class WatchedStream(StreamReader):
         source = self._source
         source._low_water = max(source._low_water, limit // 2)
         source._high_water = max(source._high_water, limit)
+        if hasattr(source, "_high_water_chunks"):
+            source._high_water_chunks = max(source._high_water_chunks, limit // 16)  # as aiohttp has it
         if source.is_eof() or source.exception() is not None:
             return
-        if source._protocol._reading_paused and source._size < source._low_water:
+        # It may have been paused anywhere below the new mark.
+        if source._protocol._reading_paused and source._size <= source._high_water:
             source._protocol.resume_reading()
 
     async def read(self, n: int = -1) -> bytes:

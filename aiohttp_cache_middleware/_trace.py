@@ -40,8 +40,7 @@ class CacheTraceConfig(TraceConfig):
         install(session, self.cache)
         options = context.trace_request_ctx
         scope = _scope.RequestScope(session, options if isinstance(options, CacheOptions) else None)
-        context.cache_scope = scope
-        context.cache_token = _scope.enter(scope)
+        context.cache_scope, context.cache_token = scope, _scope.enter(scope)
 
 
 async def _follow(session: ClientSession, context: SimpleNamespace, params: TraceRequestRedirectParams) -> None:
@@ -52,7 +51,8 @@ async def _leave(
     session: ClientSession, context: SimpleNamespace, params: TraceRequestEndParams | TraceRequestExceptionParams
 ) -> None:
     _scope.leave(context.cache_token)
-    context.cache_scope.end()
+    if context.cache_scope.has_hops:
+        context.cache_scope.end()
 
 
 def cache_trace_config(
@@ -101,7 +101,8 @@ def install(session: ClientSession, cache: CacheMiddleware) -> None:
     aiohttp reads the chain anew for every request, after `on_request_start`, but has no public name to set it:
     this is the one place where we do.
     """
-    if cache not in session._middlewares:  # noqa: SLF001
+    middlewares = session._middlewares  # noqa: SLF001
+    if not middlewares or (middlewares[-1] is not cache and cache not in middlewares):
         session._middlewares = (*session._middlewares, cache)  # noqa: SLF001
 
 

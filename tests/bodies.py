@@ -314,7 +314,7 @@ class Recorder:
     """Follows a body and remembers what it is told."""
 
     def __init__(self) -> None:
-        self.taken = b""
+        self._chunks: list[bytes] = []
         self.events: list[str] = []
         self.congested = False
         self.room = asyncio.Event()
@@ -324,7 +324,12 @@ class Recorder:
         assert chunk
         assert "ended" not in self.events
         assert "lost" not in self.events
-        self.taken += chunk
+        self._chunks.append(chunk)
+
+    @property
+    def taken(self) -> bytes:
+        """All that was told."""
+        return b"".join(self._chunks)
 
     async def drain(self) -> None:
         self.events.append("drain")

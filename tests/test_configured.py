@@ -28,7 +28,6 @@ async def store_first(make: Make, url: str, **options: Any) -> None:
         await ask(session, url)
 
 
-
 # --- expire_after ---
 
 
@@ -92,9 +91,7 @@ async def test_zero_neither_reads_nor_stores_and_what_is_stored_stays(
             with options:
                 assert not await is_hit(session, origin.url(path))
         else:
-            assert not await is_hit(
-                session, origin.url(path), trace_request_ctx=options if way == "request" else None
-            )
+            assert not await is_hit(session, origin.url(path), trace_request_ctx=options if way == "request" else None)
     assert await (await ask(make(), origin.url("/a"))).text() == "/a #1"
     assert not await get_cache(session).contains(url=origin.url("/b"))
 
@@ -335,7 +332,11 @@ async def test_the_filter_is_not_asked_about_a_body_that_was_cut_short(make: Mak
         request.transport.close()
         return response
 
-    session = make(filter_fn=lambda response: bool(asked.append(response.body)) or True)
+    def note(response: CachedResponse) -> bool:
+        asked.append(response.body)
+        return True
+
+    session = make(filter_fn=note)
     with pytest.raises(ClientPayloadError):
         await ask(session, origin.url("/cut"))
     assert asked == []
@@ -613,7 +614,9 @@ def failing_later(origin: Origin, failure: str) -> None:
         return web.Response(status=int(failure) if failure.isdigit() else 200, text="bad")
 
 
-FAILURES = pytest.mark.parametrize("failure", ["500", "502", "503", "504", "disconnect", "total timeout", "read timeout"])
+FAILURES = pytest.mark.parametrize(
+    "failure", ["500", "502", "503", "504", "disconnect", "total timeout", "read timeout"]
+)
 
 
 def timeout_for(failure: str) -> ClientTimeout:
@@ -628,15 +631,11 @@ async def test_the_expired_response_stands_in_for_a_failing_origin(
     make: Make, origin: Origin, clock: Clock, failure: str, way: str
 ) -> None:
     failing_later(origin, failure)
-    session = make(
-        expire_after=10, stale_if_error={"cache": True, "time": timedelta(hours=1), "request": False}[way]
-    )
+    session = make(expire_after=10, stale_if_error={"cache": True, "time": timedelta(hours=1), "request": False}[way])
     stale_if_error = CacheOptions(stale_if_error=True) if way == "request" else None
     await ask(session, origin.url("/a"), trace_request_ctx=stale_if_error)
     clock.advance(20)
-    response = await ask(
-        session, origin.url("/a"), timeout=timeout_for(failure), trace_request_ctx=stale_if_error
-    )
+    response = await ask(session, origin.url("/a"), timeout=timeout_for(failure), trace_request_ctx=stale_if_error)
     assert (response.status, await response.text()) == (200, "good")
     assert (response.from_cache, response.is_expired) == (True, True)
     assert response.expires == NOW + timedelta(seconds=10)

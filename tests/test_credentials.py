@@ -38,7 +38,9 @@ def echo_user(origin: Origin) -> None:
             {"headers": {"Authorization": "Bearer alice"}}, {"headers": {"Authorization": "Bearer bob"}}, id="bearer"
         ),
         pytest.param(
-            {"headers": {"Authorization": basic("alice", "1")}}, {"headers": {"Authorization": basic("alice", "2")}}, id="password"
+            {"headers": {"Authorization": basic("alice", "1")}},
+            {"headers": {"Authorization": basic("alice", "2")}},
+            id="password",
         ),
         pytest.param({"cookies": {"user": "alice"}}, {"cookies": {"user": "bob"}}, id="cookies"),
         pytest.param({"headers": {"Cookie": "u=alice"}}, {"headers": {"Cookie": "u=bob"}}, id="Cookie"),
@@ -164,7 +166,7 @@ def everything_in(directory: Path) -> bytes:
 async def test_secrets_of_a_request_are_not_found_on_disk(
     make: Make, origin: Origin, tmp_path: Path, request_with_secret: dict[str, Any], vary: str
 ) -> None:
-    origin.text("/me", "public marker", **({"Vary": vary} if vary else {}))
+    origin.text("/me", "public marker", Vary=vary)
     request = dict(request_with_secret)
     options = CacheOptions(namespace=request.pop("namespace", None))
     async with make(allowed_methods=("POST",), ignored_params=["token"], include_headers=True) as session:

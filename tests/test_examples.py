@@ -29,7 +29,10 @@ def test_every_example_is_named_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(SAYS)
 
 
-@pytest.mark.parametrize("name", sorted(SAYS))
+WAITS = {"http_caching.py"}  # for what is stored to become stale
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in WAITS else ()) for name in SAYS])
 def test_example(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-X", "dev", str(EXAMPLES / name)]
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "HOME": str(tmp_path)}

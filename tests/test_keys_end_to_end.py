@@ -71,7 +71,9 @@ SAME_BODIES: list[Any] = [
     ),
     pytest.param({"json": {"a": [{"x": 1, "y": 2}]}}, {"json": {"a": [{"y": 2, "x": 1}]}}, id="JSON: at every depth"),
     pytest.param(
-        {"json": {"a": 1}}, {"data": b'{"a":1}', "headers": {"Content-Type": "application/json"}}, id="JSON: white space"
+        {"json": {"a": 1}},
+        {"data": b'{"a":1}', "headers": {"Content-Type": "application/json"}},
+        id="JSON: white space",
     ),
     pytest.param({"data": a_form(a="1")}, {"data": a_form(a="1")}, id="multipart: boundary"),
     pytest.param({"data": a_multipart("x")}, {"data": a_multipart("x")}, id="multipart/mixed: boundary"),

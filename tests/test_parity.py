@@ -78,7 +78,7 @@ def serve(origin: Origin) -> None:
 
     @origin.on("/from")
     async def redirect(request: web.Request) -> web.Response:
-        return web.Response(status=302, headers={**date, "Location": "/lines#part"})
+        return web.Response(status=302, headers={**date, "Location": "/lines?redirected#part"})
 
 
 # --- what is observed ---
@@ -134,8 +134,9 @@ async def by_readany(response: ClientResponse) -> Any:
     return b"".join(pieces), response.content.at_eof(), response.content.is_eof()
 
 
-async def by_chunks_of_7(response: ClientResponse) -> Any:
-    return [chunk async for chunk in response.content.iter_chunked(7)]
+async def by_chunks_of_700(response: ClientResponse) -> Any:
+    chunks = [chunk async for chunk in response.content.iter_chunked(700)]
+    return b"".join(chunks), max(map(len, chunks), default=0) <= 700  # where they are cut is the network's choice
 
 
 async def by_any(response: ClientResponse) -> Any:
@@ -143,6 +144,8 @@ async def by_any(response: ClientResponse) -> Any:
 
 
 async def by_wire_chunks(response: ClientResponse) -> Any:
+    if response.status == 204 or response.content_length == 0:
+        return None  # aiohttp shares one empty stream, whose iteration ends but once
     chunks = [chunk async for chunk in response.content.iter_chunks()]
     return b"".join(data for data, _ in chunks)
 
@@ -238,7 +241,8 @@ async def request_info(response: ClientResponse) -> Any:
 
 
 async def headers(response: ClientResponse) -> Any:
-    return list(response.headers.items()), response.headers.getall("X-Twice", None), response.headers.get("X-LOWER-Case")
+    fields = response.headers
+    return list(fields.items()), fields.getall("X-Twice", None), fields.get("X-LOWER-Case")
 
 
 ATTRIBUTES = [
@@ -263,7 +267,7 @@ READING: list[tuple[str, Observe]] = [
     (observe.__name__, observe)
     for observe in (
         first_twice_the_same, by_readline, by_lines, by_readuntil, by_readexactly, beyond_the_end, by_read, by_readany,
-        by_chunks_of_7, by_any, by_wire_chunks, after_partly_reading, at_the_end, text, text_as_latin_1,
+        by_chunks_of_700, by_any, by_wire_chunks, after_partly_reading, at_the_end, text, text_as_latin_1,
         text_with_errors_replaced, json, json_of_any_type, json_with_a_parser, encoding, read_after_release,
         read_after_close, read_after_the_block, stream_after_the_block, stream_after_reading,
     )
@@ -286,6 +290,7 @@ class Three:
         self._origin = origin
         self._plain = plain
         self._cached = cached
+        self._given: list[ClientResponse] = []
 
     async def responses(self, path: str, **request: Any) -> tuple[ClientResponse, CachedResponse, CachedResponse]:
         """Give a plain response, a miss and a hit, unread."""
@@ -300,7 +305,21 @@ class Three:
         assert isinstance(miss, CachedResponse)
         assert isinstance(hit, CachedResponse)
         assert (miss.from_cache, hit.from_cache) == (False, True)
+        self._given += (plain, miss, hit)
         return plain, miss, hit
+
+    async def hit(self, path: str) -> CachedResponse:
+        """Give one more hit, unread."""
+        response = await self._cached.get(self._origin.url(path))
+        assert isinstance(response, CachedResponse)
+        assert response.from_cache
+        self._given.append(response)
+        return response
+
+    def close(self) -> None:
+        """Close what was given."""
+        for response in self._given:
+            response.close()
 
 
 @pytest.fixture
@@ -319,7 +338,9 @@ async def three(origin: Origin, tmp_path: Path) -> AsyncIterator[Callable[..., T
             )
             stack.push_async_callback(plain.close)
             stack.push_async_callback(cached.close)
-            return Three(origin, plain, cached)
+            both = Three(origin, plain, cached)
+            stack.callback(both.close)
+            return both
 
         yield make_three
 
@@ -338,8 +359,6 @@ async def test_what_is_seen_without_reading(three: Callable[..., Three], path: s
         expected = without_mark(await outcome(observe, plain))
         assert without_mark(await outcome(observe, miss)) == expected, f"{name} of a miss"
         assert without_mark(await outcome(observe, hit)) == expected, f"{name} of a hit"
-    for response in (plain, miss, hit):
-        response.close()
 
 
 @pytest.mark.parametrize(("name", "observe"), READING, ids=[name for name, _ in READING])
@@ -351,11 +370,9 @@ async def test_reading(three: Callable[..., Three], name: str, observe: Observe,
         expected = await outcome(observe, plain)
         assert await outcome(observe, miss) == expected, f"{name} of {path}, a miss"
         assert await outcome(observe, hit) == expected, f"{name} of {path}, a hit"
-        for response in (plain, miss, hit):
-            response.close()
 
 
-@pytest.mark.parametrize("path", ["/rich", "/204", "/404", "/chunked", "/large"])
+@pytest.mark.parametrize("path", ["/rich", "/204", "/404", "/lines", "/large"])
 async def test_head(three: Callable[..., Three], path: str) -> None:
     plain, miss, hit = await three().responses(path, method="HEAD")
     for name, observe in [*SEEN_WITHOUT_READING, ("read", first_twice_the_same)]:
@@ -378,25 +395,21 @@ async def test_a_hit_holds_no_connection(three: Callable[..., Three]) -> None:
     for path in ("/lines", "/large"):
         _, _, hit = await three().responses(path)
         assert hit.connection is None
-        hit.close()
 
 
 async def test_each_caller_gets_an_object_of_his_own(three: Callable[..., Three]) -> None:
     both = three()
     for path in ("/lines", "/large"):
         _, _, one = await both.responses(path)
-        _, _, other = await both.responses(path)
+        other = await both.hit(path)
         assert await one.content.read(3) == (await other.content.read(3))
+        one.cookies["planted"] = "1"
         one.close()
+        assert not other.closed or path == "/lines"  # aiohttp too calls closed what has arrived whole
         assert len(await other.read()) == other.size - 3
-        _, _, third = await both.responses(path)
-        third.headers  # noqa: B018 (made when it is asked for)
-        assert third.headers is not other.headers or not hasattr(third.headers, "add")
-        third.cookies["planted"] = "1"
-        _, _, fourth = await both.responses(path)
-        assert "planted" not in fourth.cookies
-        for response in (other, third, fourth):
-            response.close()
+        assert "planted" not in other.cookies
+        assert "planted" not in (await both.hit(path)).cookies
+        assert not hasattr(other.headers, "add")  # what may be shared can't be changed
 
 
 @pytest.mark.parametrize("raise_for_status", [True, False, None])
@@ -443,9 +456,11 @@ async def test_an_origin_that_is_not_there_is_the_same_error(three: Callable[...
 
 
 async def test_trace_configs_see_start_headers_and_end(origin: Origin, three: Callable[..., Three]) -> None:
+    signals = ("request_start", "request_end", "request_exception", "request_redirect", "response_chunk_received")
+
     def recording(events: list[str]) -> TraceConfig:
         trace_config = TraceConfig()
-        for name in ("request_start", "request_end", "request_exception", "request_redirect", "response_chunk_received"):
+        for name in signals:
 
             async def note(session: Any, context: Any, params: Any, name: str = name) -> None:
                 events.append(f"{name} {params.url.path}")
@@ -456,9 +471,11 @@ async def test_trace_configs_see_start_headers_and_end(origin: Origin, three: Ca
     serve(origin)
     recorded: list[list[str]] = []
     plain_events: list[str] = []
-    async with ClientSession(trace_configs=[recording(plain_events)]) as session:
-        async with session.get(origin.url("/from")) as response:
-            await response.read()
+    async with (
+        ClientSession(trace_configs=[recording(plain_events)]) as session,
+        session.get(origin.url("/from")) as response,
+    ):
+        await response.read()
     cached_events: list[str] = []
     async with make_cached_session(trace_configs=[recording(cached_events)]) as session:
         for _ in range(2):

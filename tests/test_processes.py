@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 
 from aiohttp_cache_middleware import CacheMiddleware, make_cached_session
 from tests.asking import ask, is_hit
@@ -131,9 +131,7 @@ async def test_a_second_process_finds_what_the_first_stored(origin: Origin, tmp_
 async def test_a_large_body_survives_the_process_too(origin: Origin, tmp_path: Path) -> None:
     origin.text("/large", b"0123456789" * 100_000)
     for said in ("miss", "hit"):
-        out = await run(
-            WAYS["exit at once, with writes pending"], tmp_path / "cache", origin.url("/large")
-        )
+        out = await run(WAYS["exit at once, with writes pending"], tmp_path / "cache", origin.url("/large"))
         assert out == f"{said} 01234567890123456789\n"
 
 
@@ -141,8 +139,9 @@ async def test_a_process_exits_with_requests_under_way(origin: Origin, tmp_path:
     never = asyncio.Event()
 
     @origin.on("/never")
-    async def answer(request: object) -> None:  # type: ignore[misc]
+    async def answer(request: web.Request) -> web.Response:
         await never.wait()
+        return web.Response()
 
     out = await run(
         """

@@ -15,6 +15,7 @@ from ._outcomes import (
     Answer,
     Decision,
     DoNotStore,
+    Finding,
     Forward,
     GatewayTimeout,
     Reuse,
@@ -42,10 +43,15 @@ class Policy(Protocol):
     ) -> Decision:
         """Decide whether what is *stored* answers *request*."""
 
+    def explain(
+        self, request: Request, stored: Sequence[StoredResponse], rules: Rules, now: float, *, secret: bytes
+    ) -> tuple[Decision, tuple[Finding, ...]]:
+        """Give what `passes_through` and `decide` make of *request*, and every rule that counts for that."""
+
     def reuse_validated(
-        self, request: Request, stored: StoredResponse, rules: Rules, now: float, *, secret: bytes
+        self, request: Request, stored: StoredResponse, asked: Revalidate, now: float, *, secret: bytes
     ) -> Reuse:
-        """Give the answer to *request* once the origin has confirmed *stored*."""
+        """Give the answer to *request* once the origin, *asked* about it, has confirmed *stored*."""
 
     def may_store(self, request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
         """Decide whether *response* may be stored, and until when it is fresh."""
@@ -96,6 +102,7 @@ __all__ = [
     "Answer",
     "Decision",
     "DoNotStore",
+    "Finding",
     "Forward",
     "GatewayTimeout",
     "Policy",

@@ -6,13 +6,13 @@ Of what the origin says only three things count: ``Vary``, validators, and ``pri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from multidict import istr
 
 from .._model import FOREVER, Expiration, Header, OriginResponse, Request, Rules, StoredResponse
 from ._fields import cache_control
-from ._outcomes import Decision, DoNotStore, Forward, GatewayTimeout, Reuse, Revalidate, Store, Storing
+from ._outcomes import Decision, DoNotStore, Finding, Forward, GatewayTimeout, Reuse, Revalidate, Store, Storing
 from ._selecting import selects, vary_names
 from ._validation import updated_fields
 
@@ -42,14 +42,9 @@ def decide(request: Request, stored: Sequence[StoredResponse], rules: Rules, now
         now: POSIX time, in seconds.
         secret: The store's secret, with which `StoredResponse.vary` was made.
     """
-    usable = [
-        one
-        for one in stored
-        if (not one.vary or selects(one.vary, request.headers, secret)) and _is_allowed(one, rules)
-    ]
-    if not usable:
+    newest = _selected(request, stored, rules, secret)
+    if newest is None:
         return _without_network(rules, Forward(forward="vary-miss") if stored else Forward())
-    newest = usable[0] if len(usable) == 1 else max(usable, key=_created_time)
     age = max(0.0, now - newest.created_time)
     if is_fresh(newest, now) and not rules.refresh:
         return Reuse(newest, age)
@@ -60,6 +55,23 @@ def decide(request: Request, stored: Sequence[StoredResponse], rules: Rules, now
         return Revalidate((newest,), conditions, fallback)
     why = "refresh was asked for" if rules.refresh else "expired, has no validator"
     return Forward(fallback, forward="request" if rules.refresh else "stale", why=why)
+
+
+def explain(
+    request: Request, stored: Sequence[StoredResponse], rules: Rules, now: float, *, secret: bytes
+) -> tuple[Decision, tuple[Finding, ...]]:
+    """
+    Give what becomes of *request*, and every rule that counts for that; the arguments are those of `decide`.
+
+    The response is used as it is where all rules hold.
+    """
+    newest = _selected(request, stored, rules, secret)
+    findings = [*_of_request(request, rules)]
+    detail = f"{len(stored)} found" if stored else "nothing stored"
+    findings.append(Finding("options", "a stored response fits Vary and allowed_codes", newest is not None, detail))
+    if newest is not None:
+        findings += _of_stored(newest, rules, now)
+    return passes_through(request, rules) or decide(request, stored, rules, now, secret=secret), tuple(findings)
 
 
 def passes_through(request: Request, rules: Rules) -> Forward | None:
@@ -142,9 +154,9 @@ def also_answered_by(method: str) -> tuple[str, ...]:
     return ()
 
 
-def reuse_validated(request: Request, stored: StoredResponse, rules: Rules, now: float, *, secret: bytes) -> Reuse:
+def reuse_validated(request: Request, stored: StoredResponse, asked: Revalidate, now: float, *, secret: bytes) -> Reuse:
     """Give the whole response, whatever its age."""
-    return Reuse(stored, max(0.0, now - stored.created_time), why="validated")
+    return Reuse(stored, max(0.0, now - stored.created_time), forward=asked.forward, why="validated")
 
 
 def may_store_hop(request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
@@ -178,6 +190,42 @@ def shown_on_forward(
 ) -> tuple[Header, ...]:
     """Give what the origin's response shows in addition: nothing."""
     return ()
+
+
+def _selected(request: Request, stored: Sequence[StoredResponse], rules: Rules, secret: bytes) -> StoredResponse | None:
+    """Give the newest of *stored* that fits *request* and the lists; ``None`` if none does."""
+    usable = [
+        one
+        for one in stored
+        if (not one.vary or selects(one.vary, request.headers, secret)) and _is_allowed(one, rules)
+    ]
+    return usable[0] if len(usable) == 1 else max(usable, key=_created_time, default=None)
+
+
+def _of_request(request: Request, rules: Rules) -> Iterator[Finding]:
+    conditions = [str(name) for name in CONDITIONS if name in request.headers]
+    ranges = RANGE not in request.headers or keeps_ranges_apart(rules)
+    yield Finding(
+        "options", "the method is in allowed_methods", request.method in rules.allowed_methods, request.method
+    )
+    expiration = _expiration(rules)
+    lifetime = "a moment" if expiration.moment is not None else f"{expiration.seconds:g} s"
+    yield Finding("options", "expire_after is not 0", not expiration.forbids_caching, lifetime)
+    yield Finding("options", "the caller sets no condition", not conditions, ", ".join(conditions) or "none")
+    yield Finding("options", "no Range, or 206 in allowed_codes", ranges, request.headers.get(RANGE, "no Range"))
+    yield Finding("options", "no refresh was asked for", not rules.refresh, f"refresh={rules.refresh}")
+
+
+def _of_stored(stored: StoredResponse, rules: Rules, now: float) -> Iterator[Finding]:
+    age, left = now - stored.created_time, stored.expires_time - now
+    yield Finding("options", "it has not expired", is_fresh(stored, now), f"age {age:.0f} s, {left:.0f} s left")
+    if is_fresh(stored, now):
+        return
+    conditions = validators(stored)
+    detail = str(dict(conditions)) if conditions else "no validator"
+    yield Finding("§4.3.1", "it can be validated", bool(conditions), detail)
+    stands_in = _fallback(stored, age, rules, now) is not None
+    yield Finding("options", "it stands in for a failing origin", stands_in, f"stale_if_error={rules.stale_if_error:g}")
 
 
 def _created_time(stored: StoredResponse) -> float:

@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from .._model import Request, Rules, StoredResponse
 from ._answering import only_the_origin_can_tell
 from ._decision import decide, request_directives, selected_for
 from ._fields import cache_control
 from ._freshness import current_age, explicit_lifetime, is_fresh, staleness
-from ._outcomes import Decision
+from ._outcomes import Decision, Finding
 from ._storing import STORABLE_METHODS
 from ._validation import conditions
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """
-    One rule and what it says of a request.
-
-    Attributes:
-        section: Where the rule is: a section of RFC 9111 or of another RFC, or ``options``.
-        rule: What has to hold for a stored response to be used as it is.
-        holds: Whether it does.
-        detail: The values that decide it.
-    """
-
-    section: str
-    rule: str
-    holds: bool
-    detail: str
-
-    def __str__(self) -> str:
-        return f"[{'x' if self.holds else ' '}] {self.section:<9} {self.rule}: {self.detail}"
 
 
 def explain(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from multidict import MultiMapping, istr
 
 from .._model import OriginResponse, Rules, StoredResponse
@@ -45,7 +47,8 @@ def corrected_initial_age(fields: MultiMapping[str], request_time: float, respon
     A ``Date`` that is missing or no date counts as the moment of receipt (RFC 9110 §6.6.1).
     """
     date_value = date_field(fields, _DATE, response_time)
-    apparent_age = 0.0 if date_value is None else max(0.0, response_time - date_value)
+    # In whole seconds, as Date is: what it leaves out is no age, and would eat up a lifetime of a second.
+    apparent_age = 0.0 if date_value is None else max(0.0, math.floor(response_time) - date_value)
     # The wall clock may step back between request and response.
     response_delay = max(0.0, response_time - request_time)
     return max(apparent_age, age_value(fields) + response_delay)

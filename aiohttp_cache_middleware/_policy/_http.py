@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._model import Header, OriginResponse, Request, Rules, StoredResponse
+from . import _explaining
 from ._answering import answer_to
 from ._cache_status import cache_status
 from ._decision import decide
 from ._fields import GREATEST_DELTA
 from ._freshness import current_age
 from ._invalidation import invalidated_urls
-from ._outcomes import DoNotStore, Forward, Invalid, Reuse, Revalidate, Store, Storing
+from ._outcomes import Decision, DoNotStore, Finding, Forward, Invalid, Reuse, Revalidate, Store, Storing
 from ._storing import STORABLE_METHODS, may_store
 from ._validation import forbids_storing, freshen, freshen_from_head, selected_by_304
 
 __all__ = [
     "also_answered_by",
     "decide",
+    "explain",
     "freshen",
     "freshened_by_head",
     "invalidated_urls",
@@ -40,6 +42,14 @@ def passes_through(request: Request, rules: Rules) -> Forward | None:
     return Forward(may_be_stored=False, forward="method", why=f"method {request.method}")
 
 
+def explain(
+    request: Request, stored: Sequence[StoredResponse], rules: Rules, now: float, *, secret: bytes
+) -> tuple[Decision, tuple[Finding, ...]]:
+    """Give what becomes of *request*, and every rule that counts for that."""
+    decision, findings = _explaining.explain(request, stored, rules, now, secret=secret)
+    return passes_through(request, rules) or decision, findings
+
+
 def also_answered_by(method: str) -> tuple[str, ...]:
     """Give whose responses answer *method* too: a stored GET answers HEAD (§4)."""
     return ("GET",) if method == "HEAD" else ()
@@ -50,10 +60,10 @@ def keeps_ranges_apart(rules: Rules) -> bool:
     return False
 
 
-def reuse_validated(request: Request, stored: StoredResponse, rules: Rules, now: float, *, secret: bytes) -> Reuse:
+def reuse_validated(request: Request, stored: StoredResponse, asked: Revalidate, now: float, *, secret: bytes) -> Reuse:
     """Give the answer to *request* once the origin has confirmed *stored* (§4.3.3)."""
     answer = answer_to(request, stored, secret)
-    return Reuse(stored, current_age(stored, now), answer=answer, why="§4.3.3 validated")
+    return Reuse(stored, current_age(stored, now), answer=answer, forward=asked.forward, why="§4.3.3 validated")
 
 
 def may_store_hop(request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
@@ -84,7 +94,7 @@ def freshened_by_head(
 def shown_on_reuse(reuse: Reuse, now: float, *, validated: bool = False, collapsed: bool = False) -> tuple[Header, ...]:
     """Give ``Age`` (§5.1) and ``Cache-Status`` (RFC 9211) of a reused response."""
     status = cache_status(
-        forward="stale" if validated else reuse.forward,
+        forward=reuse.forward,
         forward_status=304 if validated else None,
         ttl=reuse.stored.expires_time - now,
         stored=validated,

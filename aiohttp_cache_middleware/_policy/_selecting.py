@@ -59,7 +59,7 @@ def _digest(name: str, value: str | None, secret: bytes) -> bytes:
     if value is None:
         return ABSENT
     normalised = _NORMALISED.get(name, _without_spaces)(value)
-    return blake2b(f"{name}:{normalised}".encode("utf-8", "surrogateescape"), digest_size=16, key=secret).digest()
+    return blake2b(f"{name}:{normalised}".encode("utf-8", "surrogatepass"), digest_size=16, key=secret).digest()
 
 
 # --- normal forms: what §4.1 permits ---

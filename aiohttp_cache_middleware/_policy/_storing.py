@@ -23,6 +23,9 @@ UNDERSTOOD_STATUSES = frozenset(
 PARTIAL_OR_INTERIM = frozenset({206, 304})
 """Final status codes whose content is not the whole of a representation."""
 
+OF_ONE_REQUEST = frozenset({412, 416})
+"""Answers to a precondition or a ``Range`` of the request, which no key holds (RFC 9110 §15.5.13, §15.5.17)."""
+
 SUPERSEDING_STATUSES = frozenset({200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 410})
 """Answers to GET after which an older stored one is known to be out of date, even if they can't be stored."""
 
@@ -104,6 +107,8 @@ def _not_storable_status(status: int, rules: Rules) -> str | None:
         return f"§3 status {status} is not final"
     if status in PARTIAL_OR_INTERIM:
         return f"§3.3 status {status} is not a complete response"
+    if status in OF_ONE_REQUEST:
+        return f"status {status} is for this request only"
     if rules.allowed_codes is not None and status not in rules.allowed_codes:
         return f"allowed_codes leaves out {status}"
     return None

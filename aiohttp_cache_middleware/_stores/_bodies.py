@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import secrets
+import stat
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -324,14 +325,15 @@ class DiskBodyReader:
 def open_body_file(home: Path, identifier: str, size: int, lane: Lane) -> DiskBodyReader | None:
     """Open a body's file; ``None`` where it is missing or of another length."""
     try:
-        descriptor = open_private(home / body_name(identifier), os.O_RDONLY)
+        # O_NONBLOCK: opening a pipe that somebody put there would wait for ever; for a file it means nothing.
+        descriptor = open_private(home / body_name(identifier), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
-    reader = DiskBodyReader(open(descriptor, "rb", buffering=0), size, lane)  # noqa: SIM115, PTH123 (as above)
-    if os.fstat(descriptor).st_size != size + _DIGEST_SIZE:
-        reader.close()
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != size + _DIGEST_SIZE:
+        os.close(descriptor)
         return None
-    return reader
+    return DiskBodyReader(open(descriptor, "rb", buffering=0), size, lane)  # noqa: SIM115, PTH123 (as above)
 
 
 def _read_fully(file: BinaryIO, size: int) -> bytes:

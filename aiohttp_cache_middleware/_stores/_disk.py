@@ -139,6 +139,11 @@ class DiskStore:
 
     # Opening
 
+    @property
+    def known_secret(self) -> bytes | None:
+        """What `secret` gives, once the store has been opened."""
+        return self._secret
+
     async def secret(self) -> bytes:
         """Give the 32 bytes of the directory's secret file."""
         if self._secret is None:
@@ -152,7 +157,7 @@ class DiskStore:
             return database
         opening = self._begin_opening()
         try:
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(opening)), DEADLINE)
+            return await _in_time(opening)
         except (TimeoutError, asyncio.TimeoutError):
             raise StoreError("opening takes too long") from None
         except Exception as error:
@@ -246,18 +251,18 @@ class DiskStore:
         if now - self._checked_time > _LOOK_AGAIN:
             self._checked_time = now
             self._look_again(database)
-        # Before the row: a change in between then shows.
-        mark = database.marks.of(key)
-        kept = self._tier.get(key, mark)
+        kept = self._tier.trusted(key, now)
         if kept is None:
-            kept = self._load(database, key, mark)
+            # The mark before the row: a change in between then shows.
+            mark = database.marks.of(key)
+            kept = self._tier.get(key, mark, now) or self._load(database, key, mark, now)
             if kept is None:
                 return None
         if kept.store_time + _RENEW < self._clock():
             self._renew(key)
         return kept.entry
 
-    def _load(self, database: Database, key: str, mark: bytes) -> Kept | None:
+    def _load(self, database: Database, key: str, mark: bytes, now: float) -> Kept | None:
         row = database.reader.row(key)
         if row is None:
             return None
@@ -267,7 +272,7 @@ class DiskStore:
         except UndecodableError:
             self.delete(key)
             return None
-        kept = Kept(mark, entry, float(store_time))
+        kept = Kept(mark, entry, float(store_time), now)
         self._tier.keep(key, kept)
         return kept
 
@@ -363,6 +368,7 @@ class DiskStore:
         with self._lock:
             if not change.is_touch:
                 self._pending[change.key] = change
+                self._tier.forget(change.key)
             self._pending_size += change.size
             self._queue.append(change)
             if self._is_draining:
@@ -376,18 +382,19 @@ class DiskStore:
             if len(self._queue) < _BATCH:
                 self._hurry.wait(_LINGER)
             batch = self._next_batch()
-            if not batch:
+            if not batch or not self._write_batch(batch):
                 return
-            self._write_batch(batch)
 
-    def _write_batch(self, batch: list[_Change]) -> None:
+    def _write_batch(self, batch: list[_Change]) -> bool:
+        """Write *batch*; tell whether it is worth while to go on."""
         try:
             self._write_or_retry(batch)
         except Exception as error:  # noqa: BLE001 (the lane's thread outlives every failure)
             self._give_up(batch, store_error(error))
-        else:
-            self._note_success()
-            self._settle(batch)
+            return False
+        self._note_success()
+        self._settle(batch)
+        return True
 
     def _next_batch(self) -> list[_Change]:
         batch: list[_Change] = []
@@ -492,6 +499,8 @@ class DiskStore:
 
     def _note_failure(self, error: StoreError) -> None:
         self._failure = error
+        if time.monotonic() < self._failing_until:
+            return  # one trouble, met by several at once
         self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
         self._failing_until = time.monotonic() + self._pause
 
@@ -533,7 +542,7 @@ class DiskStore:
 
     async def _verified_body(self, database: Database, body: BodyRef) -> DiskBodyReader | None:
         opening = self._files.submit(lambda: open_body_file(database.home, body.id, body.size, self._files))
-        reader = await asyncio.wait_for(asyncio.wrap_future(opening), DEADLINE)
+        reader = await _in_time(opening)
         if reader is None:
             return None
         stamp = reader.stamp()
@@ -653,6 +662,7 @@ class DiskStore:
             def page(database: Database) -> tuple[int | None, int]:
                 last, changed = database.records.rewrite(start, _PAGE, rewrite)  # noqa: B023 (called in this round)
                 database.marks.change(key for key, _ in changed)
+                self._tier.clear()
                 return last, sum(record is not None for _, record in changed)
 
             after, count = await self._manage(page)
@@ -675,13 +685,29 @@ class DiskStore:
         def clear(database: Database) -> bool:
             more = database.records.remove_all()
             database.marks.change_all()
+            self._tier.clear()
             return more
 
         while await self._manage(clear):
             pass
 
     async def verify(self, *, repair: bool = False) -> Report:
-        """Check every record, body and file; *repair* removes what is damaged or left over."""
+        """
+        Check the database, every record, body and file; *repair* removes what is damaged or left over.
+
+        A database that can't be read is set aside, as whenever that comes to light.
+        """
+        try:
+            return await self._verify(repair=repair)
+        except StoreError as error:
+            if error.__cause__ is None or not is_damage(error.__cause__):
+                raise
+            return Report(problems=(error.cause,), repaired=True)
+
+    async def _verify(self, *, repair: bool) -> Report:
+        problems = await self._manage(lambda database: database.records.problems())
+        if problems and repair:
+            await self._manage(lambda database: database.records.mend())
         entries = 0
         damaged: list[str] = []
         after: int | None = -1
@@ -701,7 +727,7 @@ class DiskStore:
             for key in damaged:
                 self.delete(key)
             await self.flush()
-        return Report(entries, tuple(damaged), tuple(orphans), repaired=repair)
+        return Report(entries, tuple(damaged), tuple(orphans), tuple(problems), repaired=repair)
 
     def _is_sound(self, database: Database, key: str, record: object) -> bool:
         try:
@@ -728,7 +754,8 @@ class DiskStore:
         without_record = database.records.bodies_without_record()
         if repair:
             for path in files:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink()
             database.records.remove_bodies(identifier for identifier, _ in without_record)
         return [*(path.relative_to(database.home).as_posix() for path in files), *(name for _, name in without_record)]
 
@@ -801,6 +828,17 @@ class DiskStore:
 
 class _GoneError(Exception):
     """The directory is not the one that was opened."""
+
+
+async def _in_time(future: Future[T]) -> T:
+    """Await *future* for `DEADLINE` seconds, and let it go on then."""
+    waiting = asyncio.wrap_future(future)
+    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.wait((waiting,), timeout=DEADLINE)
+    # A busy loop hears of the deadline and of what came long before it at the same time.
+    if not future.done():
+        raise asyncio.TimeoutError
+    return future.result()
 
 
 def _nothing() -> None:

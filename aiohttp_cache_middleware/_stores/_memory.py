@@ -44,6 +44,11 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._secret = secrets.token_bytes(32)
 
+    @property
+    def known_secret(self) -> bytes:
+        """What `secret` gives."""
+        return self._secret
+
     async def secret(self) -> bytes:
         """Give the 32 bytes that key this store's digests."""
         return self._secret

@@ -19,18 +19,20 @@ class Report:
         entries: How many entries were read.
         damaged: Keys of entries whose record or body is missing, wrong or undecodable.
         orphans: Names of files that no entry uses.
-        repaired: Whether what was found has been removed.
+        problems: What is wrong with the database itself, in its own words.
+        repaired: Whether what was found has been removed; a database that can't be mended is set aside as a whole.
     """
 
     entries: int = 0
     damaged: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     repaired: bool = False
 
     @property
     def ok(self) -> bool:
         """Tell whether nothing was found."""
-        return not self.damaged and not self.orphans
+        return not (self.damaged or self.orphans or self.problems)
 
 
 class BodyReader(Protocol):
@@ -82,6 +84,10 @@ class Store(Protocol):
     at once), and after a fork. Reads see what `put` and `delete` accepted before them. Writes are queued and
     never awaited by a request.
     """
+
+    @property
+    def known_secret(self) -> bytes | None:
+        """What `secret` gives, if it can be had without waiting."""
 
     async def secret(self) -> bytes:
         """

@@ -8,6 +8,7 @@ goes through connections of its own (`_database`).
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,10 @@ _SCHEMA: Final = frozenset(
         ("trigger", "Settings_size_delete"),
     }
 )
+_COUNTED: Final = (
+    "CASE key WHEN 'count' THEN (SELECT COUNT(*) FROM Cache) ELSE (SELECT coalesce(sum(size), 0) FROM Cache) END"
+)
+_OFF: Final = f"key IN ('count', 'size') AND value IS NOT {_COUNTED}"
 _UPSERT: Final = (
     "INSERT INTO Cache(key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value)"
     " VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET"
@@ -147,7 +152,9 @@ class RawDisk(diskcache.Disk):  # type: ignore[misc]
     def remove(self, file_path: object) -> None:
         """Remove a body's file; any other name is left alone, and no directory is ever removed."""
         if is_body_name(file_path):
-            Path(self._directory, str(file_path)).unlink(missing_ok=True)
+            # The row has gone already; what can't be removed now is left for the sweep.
+            with contextlib.suppress(OSError):
+                Path(self._directory, str(file_path)).unlink()
 
 
 class Records(diskcache.Cache):  # type: ignore[misc]
@@ -273,6 +280,27 @@ class Records(diskcache.Cache):  # type: ignore[misc]
             for identifier in identifiers:
                 cleanup(body_name(identifier))
                 sql("DELETE FROM Cache WHERE key = ? AND mode = 2", (identifier,))
+
+    def problems(self) -> list[str]:
+        """Tell what SQLite finds wrong with its pages and indexes, and which counters are off."""
+        found = [text for (text,) in self._sql("PRAGMA integrity_check(20)").fetchall() if text != "ok"]
+        off = self._sql(f"SELECT key FROM Settings WHERE {_OFF}").fetchall()
+        return [*found, *(f"{name} is off" for (name,) in off)]
+
+    def mend(self) -> None:
+        """
+        Make indexes and counters anew from the rows.
+
+        Raises:
+            DamagedError: That is not enough.
+        """
+        try:
+            self._sql("REINDEX").fetchall()
+            self._sql(f"UPDATE Settings SET value = {_COUNTED} WHERE {_OFF}").fetchall()
+        except sqlite3.IntegrityError as error:
+            raise DamagedError("database has contradictory rows") from error
+        if problems := self.problems():
+            raise DamagedError(f"database is damaged: {problems[0]}")
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database and truncate it, unless a reader is in the way."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aiohttp_cache_middleware._model import Rules, StoredResponse
-from aiohttp_cache_middleware._policy._explaining import Finding, explain
-from aiohttp_cache_middleware._policy._outcomes import Reuse
+from aiohttp_cache_middleware._policy._explaining import explain
+from aiohttp_cache_middleware._policy._outcomes import Finding, Reuse
 from tests.policy.making import SECRET, T0, Fields, a_request, a_stored, decided
 
 STORED = a_stored({"Cache-Control": "max-age=60, stale-while-revalidate=9", "ETag": '"a"'})

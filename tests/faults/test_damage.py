@@ -1,0 +1,291 @@
+"""Damage to the store's files: nothing wrong is served, what was not touched is still there, and it goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aiohttp_cache_middleware import get_cache
+from tests.conftest import Origin
+from tests.faults.harness import (
+    Make,
+    body_files,
+    database_of,
+    execute,
+    is_intact,
+    is_right,
+    serve_known_content,
+    works_again,
+    written,
+)
+
+PATHS = [*(f"/{number}" for number in range(40)), "/large0", "/large1", "/large2"]
+
+
+@pytest.fixture(autouse=True)
+def content(origin: Origin) -> None:
+    serve_known_content(origin)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def truncate(part: float) -> Callable[[Path], None]:
+    return lambda path: os.truncate(path, int(path.stat().st_size * part))
+
+
+def overwrite(start: float, stop: float, what: bytes = b"\0") -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.seek(int(size * start))
+            file.write((what * size)[: int(size * (stop - start))])
+
+    return damage
+
+
+def flip(seed: int, share: float = 1e-4) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        dice = random.Random(seed)
+        content = bytearray(path.read_bytes())
+        for _ in range(max(1, int(len(content) * share))):
+            content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+        with path.open("r+b") as file:
+            file.write(content)
+
+    return damage
+
+
+def replace_by_text(path: Path) -> None:
+    path.write_text("this is no database\n" * 1000)
+
+
+def replace_by_new_text_file(path: Path) -> None:
+    path.unlink()
+    path.touch(mode=0o600)
+    replace_by_text(path)
+
+
+def remove_log(path: Path) -> None:
+    path.with_name("cache.db-wal").unlink(missing_ok=True)
+
+
+def garble_log(path: Path) -> None:
+    log = path.with_name("cache.db-wal")
+    if log.exists():
+        flip(7, 1e-2)(log)
+
+
+def remove_live_directory(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+def put_directory_in_its_place(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def garble_marks(path: Path) -> None:
+    flip(3, 1e-1)(path.with_name("marks"))
+
+
+def empty_marks(path: Path) -> None:
+    os.truncate(path.with_name("marks"), 0)
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "emptied": truncate(0),
+    "truncated to half": truncate(0.5),
+    "truncated within a page": truncate(0.77),
+    "zeroed": overwrite(0, 1),
+    "zeroed in part": overwrite(0.3, 0.6),
+    "header zeroed": overwrite(0, 0.001),
+    "text written over it": replace_by_text,
+    "text file in its place": replace_by_new_text_file,
+    "missing": Path.unlink,
+    "its directory missing": remove_live_directory,
+    "all missing": lambda path: shutil.rmtree(path.parents[1]),
+    "log missing": remove_log,
+    "log garbled": garble_log,
+    "marks garbled": garble_marks,
+    "marks emptied": empty_marks,
+    "token missing": lambda path: path.with_name("token").unlink(),
+    "secret garbled": lambda path: (path.parents[1] / "secret").write_bytes(b"?" * 32),
+    "secret cut": lambda path: (path.parents[1] / "secret").write_bytes(b"?" * 5),
+    "bodies missing": lambda path: shutil.rmtree(path.with_name("bodies")),
+    "spool missing": lambda path: shutil.rmtree(path.with_name("spool")),
+    **{f"bits flipped, {seed}": flip(seed) for seed in range(8)},
+    **{f"many bits flipped, {seed}": flip(seed, 1e-2) for seed in range(2)},
+}
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["closed", "running"])
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_a_damaged_store(
+    make: Make, origin: Origin, directory: Path, damage: str, running: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = make()
+    for path in PATHS:
+        await is_right(session, origin, path)
+    await written(session)
+    if not running:
+        await session.close()
+        session = make()
+    DAMAGE[damage](database_of(directory))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            for path in PATHS:
+                await is_right(session, origin, path)
+        await works_again(session, origin)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == len(set(messages)) <= 3  # once per cause
+    await session.close()
+    assert is_intact(directory)
+    again = make()
+    hits = [await is_right(again, origin, path) for path in PATHS]
+    await is_right(again, origin, "/150")
+    await written(again)
+    assert [await is_right(again, origin, path) for path in [*PATHS, "/150"]].count(True) == len(PATHS) + 1 or any(hits)
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["closed", "running"])
+@pytest.mark.parametrize("what", ["missing", "cut", "longer", "flipped", "swapped", "emptied", "a link", "a directory"])
+async def test_a_damaged_body_is_fetched_again_and_the_others_stay(
+    make: Make, origin: Origin, directory: Path, what: str, running: bool
+) -> None:
+    session = make()
+    for path in PATHS:
+        await is_right(session, origin, path)
+    await written(session)
+    assert [await is_right(session, origin, path) for path in PATHS] == [True] * len(PATHS)
+    if not running:
+        await session.close()
+        session = make()
+    first, second, _ = body_files(directory)
+    content = first.read_bytes()
+    match what:
+        case "missing":
+            first.unlink()
+        case "cut":
+            os.truncate(first, len(content) - 100)
+        case "longer":
+            first.write_bytes(content + b"more")
+        case "flipped":
+            first.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
+        case "swapped":
+            first.write_bytes(second.read_bytes())
+            second.write_bytes(content)
+        case "emptied":
+            first.write_bytes(b"")
+        case "a link":
+            first.rename(directory.parent / "elsewhere")
+            first.symlink_to(directory.parent / "elsewhere")
+        case _:
+            first.unlink()
+            first.mkdir()
+    bad = 2 if what == "swapped" else 1
+    report = await get_cache(session).verify()
+    assert len(report.damaged) == bad
+    assert not report.repaired
+    assert [await is_right(session, origin, path) for path in PATHS].count(False) == bad
+    assert [await is_right(session, origin, path) for path in PATHS] == [True] * len(PATHS)
+    await written(session)
+    assert (await get_cache(session).verify()).damaged == ()
+
+
+async def test_a_body_that_is_cut_while_it_is_read_ends_in_aiohttps_error_not_in_a_short_body(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    from aiohttp import ClientPayloadError, web
+
+    @origin.on("/huge")
+    async def huge(request: web.Request) -> web.Response:
+        return web.Response(body=bytes(8_000_000))
+
+    session = make()
+    async with session.get(origin.url("/huge")) as response:
+        assert len(await response.read()) == 8_000_000
+    await written(session)
+    async with session.get(origin.url("/huge")) as response:
+        await response.content.readexactly(10)
+        os.truncate(body_files(directory)[0], 4_000_000)
+        with pytest.raises(ClientPayloadError):
+            await response.read()
+    async with session.get(origin.url("/huge")) as response:
+        assert len(await response.read()) == 8_000_000
+
+
+async def test_one_flipped_bit_anywhere_in_a_record_makes_it_a_miss_and_leaves_the_others(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    session = make()
+    for path in PATHS:
+        await is_right(session, origin, path)
+    await session.close()
+    ((key, record),) = execute(directory, "SELECT key, value FROM Cache WHERE mode = 1 ORDER BY rowid LIMIT 1")
+    for position in sorted({*range(30), *range(30, len(record), 41), len(record) - 1}):
+        changed = bytearray(record)
+        changed[position] ^= 1 << position % 8
+        execute(directory, "UPDATE Cache SET value = ? WHERE key = ?", bytes(changed), key)
+        session = make()
+        report = await get_cache(session).verify()
+        assert report.damaged == (key,)
+        assert not await is_right(session, origin, PATHS[0])
+        assert await is_right(session, origin, PATHS[1])
+        await session.close()
+
+
+async def test_a_damaged_database_is_set_aside_once_under_a_name_that_says_so(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    for damaged in range(3):
+        session = make()
+        await is_right(session, origin, "/1")
+        assert await is_right(session, origin, "/1")
+        await session.close()
+        assert len(list(directory.glob("bad-*"))) == min(damaged, 1)
+        replace_by_text(database_of(directory))
+
+
+async def test_several_sessions_set_a_damaged_store_aside_once(make: Make, origin: Origin, directory: Path) -> None:
+    sessions = [make() for _ in range(4)]
+    for session in sessions:
+        await is_right(session, origin, "/1")
+        await written(session)
+    replace_by_text(database_of(directory))
+    for _ in range(3):
+        for session in sessions:
+            for path in PATHS[:10]:
+                await is_right(session, origin, path)
+    for session in sessions:
+        await works_again(session, origin)
+    assert len(list(directory.glob("bad-*"))) == 1
+
+
+async def test_verify_finds_and_repair_removes_what_belongs_to_nothing(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    session = make()
+    await is_right(session, origin, "/1")
+    await is_right(session, origin, "/large1")
+    await written(session)
+    (body,) = body_files(directory)
+    orphan = body.with_name("0" * 30 + ".body")
+    shutil.copy(body, orphan)
+    assert (await get_cache(session).verify()).ok  # it might be arriving
+    os.utime(orphan, (0, 0))
+    name = orphan.relative_to(directory / "v1").as_posix()
+    assert (await get_cache(session).verify()).orphans == (name,)
+    report = await get_cache(session).verify(repair=True)
+    assert (report.orphans, report.damaged, report.repaired, report.entries) == ((name,), (), True, 2)
+    assert (await get_cache(session).verify()).ok
+    assert body_files(directory) == [body]
+    assert await is_right(session, origin, "/large1")
