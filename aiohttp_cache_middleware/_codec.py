@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from hmac import compare_digest
 from itertools import chain
+from math import inf
 from types import NoneType
 from typing import Any, Final
 
@@ -34,6 +35,9 @@ _HEADER: Final = struct.Struct("<BBII")
 _DIGEST_SIZE: Final = 16
 _PREFIX: Final = _HEADER.size + _DIGEST_SIZE
 _RESPONSE, _RESPONSE_WITH_BODY_FILE, _INDEX = range(3)
+
+_LATEST: Final = 2.0**35
+"""POSIX time that no clock shows."""
 
 # Types of a response's facts, in order; which of the last ones may be missing makes the variants.
 _TYPES: Final = frozenset(
@@ -181,6 +185,15 @@ def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> Store
         raise UndecodableError("facts of the wrong type")
     method, url, status, reason, major, minor, headers, raw, sent, *times, vary, redirects_to, reference = facts
     request_time, response_time, created_time, expires_time = times
+    # What is no number fails every comparison; only an expiry may be infinite.
+    if not (
+        100 <= status <= 999
+        and abs(request_time) < _LATEST
+        and abs(response_time) < _LATEST
+        and abs(created_time) < _LATEST
+        and expires_time > -inf
+    ):
+        raise UndecodableError("facts that can't be")
     response: StoredResponse = object.__new__(StoredResponse)
     # A frozen dataclass sets its fields one by one through object.__setattr__, which costs as much as all the rest.
     response.__dict__.update(

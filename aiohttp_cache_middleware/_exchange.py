@@ -43,6 +43,7 @@ class Exchange(Inquiry):
         scope: The caller's call it belongs to, where a TraceConfig of ours told.
         has_waited: Whether it has waited for another request's response, which it does once.
         is_collapsed: Whether another request brought what answers it (RFC 9211 §2.7).
+        is_background: Whether it is a refresh of ours that no caller waits for.
     """
 
     request: ClientRequest
@@ -50,3 +51,4 @@ class Exchange(Inquiry):
     scope: RequestScope | None = None
     has_waited: bool = False
     is_collapsed: bool = False
+    is_background: bool = False

@@ -13,9 +13,9 @@ from aiohttp import ClientError
 
 from ._guard import logger
 from ._key import stored_request_headers, stored_url, url_tag
-from ._model import FOREVER, BodyRef, OriginResponse, StoredResponse
+from ._model import FOREVER, BodyRef, OriginResponse, StoredResponse, VariantIndex
 from ._origin import READ_AHEAD, Flight
-from ._policy import DoNotStore, Store, Storing, selecting_values
+from ._policy import DoNotStore, Store, Storing, selecting_values, selects
 from ._response import CachedResponse, headers_of, replay, whole_body
 from ._scope import Hop, RequestScope
 from ._tee import MEMORY_LIMIT, NO_ROOM, TOO_LARGE, Capture
@@ -61,7 +61,7 @@ class Keeper:
             self._capture(response, keep, drop, (flight, *(hop.flight for hop in hops)))
             return storing
         if storing.invalidates:
-            self._core.guarded.delete(exchange.key)
+            self._invalidate(exchange)
         hop = self._core.policy.may_store_hop(exchange.asked.request, origin, exchange.rules, self._core.clock())
         if isinstance(hop, Store) and exchange.scope is not None and tampered is None:
             self._hold_hop(exchange.scope, exchange, response, origin, hop, flight)
@@ -70,6 +70,15 @@ class Keeper:
             self._core.flights.note_uncacheable(exchange.key)
             flight.land(stored=False)
         return storing
+
+    def _invalidate(self, exchange: Exchange) -> None:
+        """Remove what is stored for this very request; other variants stay."""
+        existing = self._core.guarded.peek(exchange.key)
+        variants = existing.variants if isinstance(existing, VariantIndex) else ()
+        headers = exchange.asked.request.headers
+        chosen = [one.key for one in variants if selects(one.vary, headers, exchange.secret)]
+        for key in chosen if variants else [exchange.key]:
+            self._core.guarded.delete(key)
 
     def renew(self, exchange: Exchange, stored: StoredResponse) -> None:
         """Store a response again that the origin has renewed; it has a validator, so it never becomes useless."""

@@ -127,6 +127,7 @@ class Responses:
 
     async def get(self, key: str) -> StoredEntry | None:
         """Give the response under *key*, ``None`` if there is none."""
+        await self._core.store.secret(patient=True)
         stored = await self._core.store.get(key)
         return StoredEntry(self._core, stored) if isinstance(stored, StoredResponse) else None
 
@@ -151,6 +152,7 @@ class Responses:
 
     async def delete(self, key: str) -> bool:
         """Remove the response under *key*; tell whether there was one."""
+        await self._core.store.secret(patient=True)
         stored = await self._core.store.get(key)
         if not isinstance(stored, StoredResponse):
             return False
@@ -232,7 +234,7 @@ def _led_to(stored: StoredResponse) -> str | None:
 
 async def _stored_for(core: Core, url: str | URL, method: str | None = None) -> list[StoredResponse]:
     bare = bare_url(url if isinstance(url, URL) else URL(url))
-    tag = url_tag(bare, await core.store.secret(), core.settings.ignored_params)
+    tag = url_tag(bare, await core.store.secret(patient=True), core.settings.ignored_params)
     found = [await core.store.get(key) for key in await core.store.tagged(tag)]
     return [
         one for one in found if isinstance(one, StoredResponse) and (method is None or one.method == method.upper())
@@ -357,6 +359,7 @@ class Management:
             raise TypeError("url, key: give exactly one of them")
         if url is not None:
             return await _stored_for(self._core, url, method)
+        await self._core.store.secret(patient=True)
         entry = await self._core.store.get(key or "")
         return [entry] if isinstance(entry, StoredResponse) and method in (None, entry.method) else []
 

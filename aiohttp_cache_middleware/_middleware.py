@@ -28,7 +28,7 @@ from ._exchange import Exchange, Inquiry
 from ._explain import Explanation, explained
 from ._guard import logger
 from ._keep import Keeper
-from ._key import primary_key, url_tag
+from ._key import primary_key, stored_url, url_tag
 from ._manage import Management
 from ._model import BodyRef, OriginResponse, StoredResponse, VariantIndex
 from ._options import CacheOptions, Settings, active_block, in_force, merged
@@ -46,7 +46,7 @@ from ._response import (
     timer_of,
 )
 from ._scope import RequestScope, scope_of
-from ._stores import DiskStore, store_directory
+from ._stores import disk_store
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -100,7 +100,7 @@ class CacheMiddleware(Management):
         settings = Settings.from_options(**options)
         if store is not None and directory is not None:
             raise TypeError(f"directory: {directory!r} was given together with a store")
-        super().__init__(Core(settings, store if store is not None else _disk_store(directory, settings)))
+        super().__init__(Core(settings, store if store is not None else _store(directory, settings)))
         self._keeper = Keeper(self._core)
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -158,7 +158,8 @@ class CacheMiddleware(Management):
             self._core.guarded.failed(error)
             decision = _NO_DECISION
         if logger.isEnabledFor(logging.DEBUG):
-            _log(exchange, decision)
+            shown = self._shown_url(exchange.request)
+            logger.debug("%s %s: %s, %s", exchange.request.method, shown, type(decision).__name__, decision.why)
         match decision:
             case Reuse():
                 response = await self._reuse(exchange, decision)
@@ -204,6 +205,10 @@ class CacheMiddleware(Management):
             decision = GatewayTimeout(f"only_if_cached: {decision.why}")
         last = self._core.counters.reasons.get(inquiry.key)
         return explained(asked.request, inquiry.key, stored, decision, findings, now, last)
+
+    def _shown_url(self, request: ClientRequest) -> str:
+        """Give a URL as it may be logged."""
+        return stored_url(request.url, self._core.settings.ignored_params)
 
     # --- lookup ---
 
@@ -276,9 +281,10 @@ class CacheMiddleware(Management):
         if core.settings.filter_fn is not None and not await self._keeper.passes_filter(response):
             response.close()
             return None
-        core.counters.hits += 1
-        core.counters.stale_hits += reuse.is_stale
-        core.counters.bytes_from_cache += stored.size
+        if not exchange.is_background:
+            core.counters.hits += 1
+            core.counters.stale_hits += reuse.is_stale
+            core.counters.bytes_from_cache += stored.size
         if reuse.revalidate is not None:
             self._refresh_in_background(exchange, reuse.revalidate)
         if exchange.scope is not None and exchange.scope.followed:
@@ -291,7 +297,7 @@ class CacheMiddleware(Management):
         """Revalidate a response that was handed out stale (RFC 5861 §3); one at a time per key."""
         request = copy.copy(exchange.request)
         request.headers = request.headers.copy()
-        background = replace(exchange, request=request, scope=None)
+        background = replace(exchange, request=request, scope=None, is_background=True)
 
         async def refresh() -> None:
             if not self._core.guarded.claim(exchange.key):
@@ -302,7 +308,7 @@ class CacheMiddleware(Management):
                     async for _ in response.content.iter_any():
                         pass
             except (ClientError, asyncio.TimeoutError, OSError) as error:
-                logger.debug("%s: refresh in the background failed: %r", request.url, error)
+                logger.debug("%s: refresh in the background failed: %r", self._shown_url(request), error)
             finally:
                 flight.land(stored=False)
 
@@ -316,7 +322,8 @@ class CacheMiddleware(Management):
     async def _bypass(self, request: ClientRequest, handler: ClientHandlerType, why: str) -> ClientResponse:
         """Let a request go by that the cache has nothing to do with."""
         self._core.counters.bypasses[why] += 1
-        logger.debug("%s %s: bypass, %s", request.method, request.url, why)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s %s: bypass, %s", request.method, self._shown_url(request), why)
         return await handler(request)
 
     async def _pass_through(self, exchange: Exchange, forward: Forward) -> ClientResponse:
@@ -371,7 +378,9 @@ class CacheMiddleware(Management):
             stale = None if fallback is None else await self._reuse(exchange, fallback)
             if stale is None:
                 raise
-            logger.debug("%s %s: the origin failed, stale response: %r", request.method, request.url, error)
+            logger.debug(
+                "%s %s: the origin failed, stale response: %r", request.method, self._shown_url(request), error
+            )
             flight.land(stored=False)
             return stale
         origin = self._origin_response(response, request_time)
@@ -418,7 +427,7 @@ class CacheMiddleware(Management):
             core.counters.bypasses["there is no store"] += 1
             flight.land(stored=False)
             return response
-        core.counters.misses += 1
+        core.counters.misses += not exchange.is_background
         await self._invalidate(exchange, origin)
         await self._update_by_head(exchange, origin)
         ours.cache_key = exchange.key
@@ -428,6 +437,7 @@ class CacheMiddleware(Management):
             core.guarded.failed(error)
             flight.land(stored=False)
             return ours
+        await self._keeper.hop_arrives(exchange, ours)
         show_fields(
             ours,
             core.policy.shown_on_forward(
@@ -490,8 +500,8 @@ class CacheMiddleware(Management):
         )
 
 
-def _disk_store(directory: str | os.PathLike[str] | None, settings: Settings) -> Store:
-    return DiskStore(store_directory(directory), max_size=settings.max_size, secret_keys=settings.secret_keys)
+def _store(directory: str | os.PathLike[str] | None, settings: Settings) -> Store:
+    return disk_store(directory, max_size=settings.max_size, secret_keys=settings.secret_keys)
 
 
 _UNUSABLE = Forward(forward="miss", why="what is stored can't be used")
@@ -543,13 +553,3 @@ def _tampered(before: tuple[list[str], ...], response: ClientResponse) -> str | 
         if sent.getall(name, []) != values:
             return f"a middleware behind the cache changed {name}"
     return None
-
-
-def _log(exchange: Exchange, decision: Decision) -> None:
-    logger.debug(
-        "%s %s: %s, %s",
-        exchange.asked.request.method,
-        exchange.asked.request.url,
-        type(decision).__name__,
-        decision.why,
-    )

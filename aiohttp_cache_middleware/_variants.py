@@ -50,5 +50,6 @@ def variant_key(primary: str, vary: Vary) -> str:
     """Give the key of the variant that these selecting fields name; unambiguous, for the digests are of one length."""
     digest = blake2b(bytes.fromhex(primary), digest_size=20)
     for name, value in vary:
-        digest.update(b"%d:%b%d:%b" % (len(name), name.encode(), len(value), value))
+        encoded = name.encode("utf-8", "surrogatepass")  # an origin may name anything
+        digest.update(b"%d:%b%d:%b" % (len(encoded), encoded, len(value), value))
     return digest.hexdigest()

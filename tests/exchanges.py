@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TypeAlias
@@ -10,11 +10,11 @@ from typing import TypeAlias
 from aiohttp import ClientSession, web
 from multidict import CIMultiDict
 
-from aiohttp_cache_middleware import CachedResponse, get_cache
+from aiohttp_cache_middleware import CachedResponse, CacheMiddleware, get_cache
 from tests.asking import ask
 from tests.conftest import Clock, Handler, Origin
 
-Fields: TypeAlias = dict[str, str | int] | list[tuple[str, str | int]]
+Fields: TypeAlias = Mapping[str, str | int] | Sequence[tuple[str, str | int]]
 """Field lines; a number is a date, in seconds from the moment of the exchange."""
 
 PATH = "/thing"
@@ -87,7 +87,12 @@ async def play(exchanges: Sequence[Exchange], session: ClientSession, origin: Or
 
 async def settle(session: ClientSession) -> None:
     """Wait for the refreshes in the background."""
-    await get_cache(session)._core.flights.aclose(10)
+    await settle_cache(get_cache(session))
+
+
+async def settle_cache(cache: CacheMiddleware) -> None:
+    """Wait for the refreshes in the background of *cache*."""
+    await cache._core.flights.aclose(10)
 
 
 def _value(response: CachedResponse, name: str) -> str | None:
@@ -96,7 +101,7 @@ def _value(response: CachedResponse, name: str) -> str | None:
 
 
 def _lines(fields: Fields | None, clock: Clock) -> CIMultiDict[str]:
-    pairs = fields.items() if isinstance(fields, dict) else fields or ()
+    pairs = fields.items() if isinstance(fields, Mapping) else fields or ()
     return CIMultiDict(
         (name, formatdate(clock.now + value, usegmt=True) if isinstance(value, int) else value) for name, value in pairs
     )

@@ -25,7 +25,7 @@ def run(tmp_path: Path, *arguments: str) -> str:
 
 
 def figures_of(report: str) -> list[float]:
-    rows = [line.split("|")[2:-1] for line in report.splitlines() if line.startswith("| ") and "|---" not in line]
+    rows = [line.split("|")[2:-1] for line in report.splitlines() if re.match(r"\| [^| ]", line)]  # no headings
     cells = [cell for row in rows for cell in row]
     return [float(found.replace(",", "")) for cell in cells for found in re.findall(r"^ ([\d.,e+-]+)", cell)]
 

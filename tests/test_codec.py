@@ -16,7 +16,7 @@ from aiohttp_cache_middleware._model import BodyRef, Entry, StoredResponse, Vari
 keys = st.text("0123456789abcdef", min_size=1, max_size=40)
 # Lone surrogates too: aiohttp shows bytes that are no UTF-8 as such.
 text = st.text(st.characters(exclude_characters="\r\n\0") | st.characters(categories=["Cs"]), max_size=20)
-times = st.floats(allow_nan=False)
+times = st.floats(-(2.0**35), 2.0**35, exclude_min=True, exclude_max=True)
 fields = st.lists(st.tuples(text, text), max_size=5).map(tuple)
 raw_fields = st.none() | st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), max_size=5).map(tuple)
 vary = st.lists(st.tuples(text, st.binary(max_size=16)), max_size=3).map(tuple)
@@ -34,7 +34,7 @@ responses = st.builds(
     request_time=times,
     response_time=times,
     created_time=times,
-    expires_time=times,
+    expires_time=times | st.just(math.inf),
     body=bodies,
     raw_headers=raw_fields,
     request_headers=fields,

@@ -118,9 +118,13 @@ async def test_digest_authentication_works_as_without_a_cache(make: Make, origin
     if not hasattr(aiohttp, "DigestAuthMiddleware"):
         pytest.skip("this aiohttp has no DigestAuthMiddleware")
 
+    welcomed = 0
+
     @origin.on("/me")
     async def answer(request: web.Request) -> web.Response:
+        nonlocal welcomed
         if "Authorization" in request.headers:
+            welcomed += 1
             return web.Response(text="welcome")
         challenge = f'Digest realm="here", nonce="{origin.count}", qop="auth", algorithm=MD5'
         return web.Response(status=401, headers={"WWW-Authenticate": challenge})
@@ -132,11 +136,11 @@ async def test_digest_authentication_works_as_without_a_cache(make: Make, origin
         for expected in (False, True):
             response = await ask(session, origin.url("/me"))
             assert (response.status, await response.text(), response.from_cache) == (200, "welcome", expected)
-    assert origin.count == 2
     # A client that starts anew is challenged anew, and then finds what is stored.
     session = make(middlewares=(auth(),))
     assert await is_hit(session, origin.url("/me"))
     assert not await is_hit(make(), origin.url("/me"))
+    assert welcomed == 1
 
 
 # --- what is written down ---

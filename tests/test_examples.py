@@ -34,7 +34,7 @@ WAITS = {"http_caching.py"}  # for what is stored to become stale
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in WAITS else ()) for name in SAYS])
 def test_example(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "error", "-X", "dev", str(EXAMPLES / name)]
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "HOME": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=tmp_path)
 

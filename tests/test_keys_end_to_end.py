@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +159,18 @@ async def test_a_sessions_default_headers_count_and_aiohttps_own_do_not(make: Ma
     assert await is_hit(session, origin.url("/"))
 
 
+def made(request: Ask) -> Ask:
+    """Make what can be sent only once."""
+    return {name: value() if isinstance(value, partial) else value for name, value in request.items()}
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
         pytest.param({"params": {"a": "1", "token": "x"}}, {"params": {"a": "1"}}, id="query"),
         pytest.param({"params": {"a": "1", "token": "x"}}, {"params": {"token": "y", "a": "1"}}, id="query values"),
         pytest.param({"data": {"a": "1", "token": "x"}}, {"data": {"a": "1"}}, id="form"),
-        pytest.param({"data": a_form(a="1", token="x")}, {"data": a_form(a="1")}, id="multipart"),
+        pytest.param({"data": partial(a_form, a="1", token="x")}, {"data": partial(a_form, a="1")}, id="multipart"),
         pytest.param({"json": {"a": 1, "token": "x"}}, {"json": {"a": 1}}, id="JSON"),
         pytest.param({"headers": {"Token": "x"}}, {}, id="header"),
     ],
@@ -174,8 +180,8 @@ async def test_an_ignored_name_counts_as_absent(
     make: Make, origin: Origin, option: str, first: Ask, second: Ask
 ) -> None:
     session = make(allowed_methods=("POST",), include_headers=True, **{option: ["token"]})
-    await ask(session, origin.url("/"), "POST", **first)
-    assert await is_hit(session, origin.url("/"), "POST", **second)
+    await ask(session, origin.url("/"), "POST", **made(first))
+    assert await is_hit(session, origin.url("/"), "POST", **made(second))
 
 
 async def test_an_ignored_name_deeper_in_json_counts(make: Make, origin: Origin) -> None:

@@ -55,7 +55,8 @@ async def run(program: str, directory: Path, url: str) -> str:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert err.decode() == ""
+    # Only how long things take on a busy machine may be remarked on.
+    assert [line for line in err.decode().splitlines() if not line.startswith("Executing ")] == []
     assert process.returncode == 0
     return out.decode()
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from .._model import Header, OriginResponse, Request, Rules, StoredResponse
-from . import _configured, _http
+from . import _configured
 from ._outcomes import (
     Answer,
     Decision,
@@ -95,7 +95,11 @@ class Policy(Protocol):
 
 def policy_for(*, http: bool) -> Policy:
     """Give the policy of a mode: HTTP decides, or the options do."""
-    return _http if http else _configured
+    if not http:
+        return _configured
+    from . import _http  # not needed in the default mode
+
+    return _http
 
 
 __all__ = [

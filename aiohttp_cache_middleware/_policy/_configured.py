@@ -14,7 +14,7 @@ from .._model import FOREVER, Expiration, Header, OriginResponse, Request, Rules
 from ._fields import cache_control
 from ._outcomes import Decision, DoNotStore, Finding, Forward, GatewayTimeout, Reuse, Revalidate, Store, Storing
 from ._selecting import selects, vary_names
-from ._validation import updated_fields
+from ._validation import may_be_sent, updated_fields
 
 DEFAULT_CODES = frozenset({200})
 """Status codes that are stored where the options name none."""
@@ -102,9 +102,9 @@ def validators(stored: StoredResponse) -> tuple[Header, ...]:
     """Give the conditional fields that validate *stored* (RFC 9110 §13.1.2, §13.1.3)."""
     fields = stored.fields
     conditions: list[Header] = []
-    if etag := fields.get("ETag"):
+    if (etag := fields.get("ETag")) and may_be_sent(etag):
         conditions.append(("If-None-Match", etag))
-    if last_modified := fields.get("Last-Modified"):
+    if (last_modified := fields.get("Last-Modified")) and may_be_sent(last_modified):
         conditions.append(("If-Modified-Since", last_modified))
     return tuple(conditions)
 

@@ -31,11 +31,22 @@ def conditions(stored: StoredResponse, others: Iterable[StoredResponse] = ()) ->
         others: Further variants, whose strong entity tags are offered too.
     """
     fields = stored.fields
-    tags = [etag for etag in (fields.get("ETag"), *map(_strong_etag, others)) if etag]
+    tags = [etag for etag in (fields.get("ETag"), *map(_strong_etag, others)) if etag and may_be_sent(etag)]
     headers = [("If-None-Match", ", ".join(dict.fromkeys(tags)))] if tags else []
-    if last_modified := fields.get("Last-Modified"):
+    if (last_modified := fields.get("Last-Modified")) and may_be_sent(last_modified):
         headers.append(("If-Modified-Since", last_modified))
     return tuple(headers)
+
+
+def may_be_sent(value: str) -> bool:
+    """
+    Tell whether a stored field value may be sent again (RFC 9110 §5.5): it holds no control characters.
+
+    Nor bytes that were no UTF-8, which aiohttp shows as surrogates and can't send as they came.
+    """
+    if value.isascii() and value.isprintable():  # as nearly all of them are
+        return True
+    return not any(char < " " and char != "\t" or char == "\x7f" or "\ud800" <= char <= "\udfff" for char in value)
 
 
 def may_be_offered(variant: StoredResponse) -> bool:

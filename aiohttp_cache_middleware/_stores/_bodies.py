@@ -34,8 +34,6 @@ PIECE: Final = 256 * 1024
 """Bytes written at once: larger writes are slower and smaller ones cost more thread switches."""
 HIGH_WATER: Final = 1024 * 1024
 """Bytes that may be pending in a spool before `DiskSpool.drain` waits."""
-GROWTH: Final = 4 * 1024 * 1024
-"""Bytes of a body for which room is made at a time while it arrives."""
 _VERIFIED_AT_ONCE: Final = 4 * 1024 * 1024  # bytes; other jobs of the lane get their turn in between
 _DIGEST_SIZE: Final = 32
 _BODY_NAME: Final = re.compile(r"bodies/[0-9a-f]{2}/[0-9a-f]{30}\.body")
@@ -89,7 +87,7 @@ class DiskSpool:
         home: Callable[[], Path],
         seal: BodySeal,
         limit: float,
-        grown: Callable[[], object] = lambda: None,
+        may_grow: Callable[[int], bool] = lambda size: True,
     ) -> None:
         """
         Make a spool; nothing is written before the first piece is full.
@@ -98,14 +96,14 @@ class DiskSpool:
             lane: Where files are written.
             home: Gives the store's directory, opening the store if need be; called in the lane.
             limit: Bytes beyond which the body would not be kept, so that writing on is useless.
-            grown: Called in the lane each time that another `GROWTH` bytes have been written.
+            may_grow: Called in the lane with the number of bytes about to be written; ``False``: there is no room.
         """
         self.id = secrets.token_hex(16)
         self._lane = lane
         self._home_of_store = home
         self._hasher = seal.hashers(self.id)[0]
         self._limit = limit
-        self._grown = grown
+        self._may_grow = may_grow
         self._gathered: list[bytes] = []
         self._gathered_size = 0
         self._accepted = 0
@@ -127,8 +125,8 @@ class DiskSpool:
 
     @property
     def arriving(self) -> int:
-        """Bytes on disk that no row accounts for yet."""
-        return 0 if self._ended or self._failed else self._written
+        """Bytes that are on disk, or will be in a moment, and that no row accounts for yet."""
+        return 0 if self._ended or self._failed else self._accepted
 
     def write(self, chunk: bytes) -> None:
         """Accept *chunk*; never raises."""
@@ -189,6 +187,8 @@ class DiskSpool:
     def _write(self, pieces: list[bytes]) -> None:
         data = b"".join(pieces)
         try:
+            if not self._failed and not self._may_grow(len(data)):
+                self._failed = True
             if not self._failed:
                 self._hasher.update(data)
                 self._append(data)
@@ -196,9 +196,7 @@ class DiskSpool:
             self._failed = True
         if self._failed:
             self._remove()
-        before, self._written = self._written, self._written + len(data)
-        if not self._failed and before // GROWTH != self._written // GROWTH:
-            self._grown()
+        self._written += len(data)
 
     def _append(self, data: bytes) -> None:
         if self._file is None:

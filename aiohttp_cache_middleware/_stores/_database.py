@@ -8,6 +8,7 @@ import secrets
 import sqlite3
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -26,7 +27,7 @@ from ._directory import (
     set_aside,
 )
 from ._faults import DamagedError, is_damage
-from ._records import PAGE_SIZE, Records, check_schema, wal_room
+from ._records import MAX_RECORD, PAGE_SIZE, Records, check_schema, wal_room
 from ._tier import Marks
 
 _READ_TIMEOUT: Final = 0.005
@@ -51,6 +52,8 @@ class Reader:
             isolation_level=None,
             check_same_thread=False,
         )
+        # Not by `__del__`: the collector of cycles may come to the connection first, which then complains.
+        weakref.finalize(self, self._connection.close).atexit = False
         self.lock = threading.Lock()
         self.version = -1
         try:
@@ -67,7 +70,8 @@ class Reader:
         """Give (record, store time) under *key*, whether or not it is of use; in one go, so no lock stays."""
         with self.lock:
             rows = self._connection.execute(
-                "SELECT value, store_time FROM Cache WHERE key = ? AND raw = 1", (key,)
+                "SELECT CASE WHEN length(value) <= ? THEN value END, store_time FROM Cache WHERE key = ? AND raw = 1",
+                (MAX_RECORD, key),
             ).fetchall()
         return rows[0] if rows else None
 
@@ -91,11 +95,6 @@ class Reader:
         """Close the connection, when no thread is reading from it."""
         with self.lock:
             self._connection.close()
-
-    def __del__(self) -> None:
-        connection = getattr(self, "_connection", None)
-        if connection is not None:
-            connection.close()
 
 
 class Database:
@@ -191,11 +190,12 @@ class Database:
         """Bytes that pages and bodies may take, while *arriving* bytes of bodies are not yet among them."""
         if self._max_size is None:
             return None
-        return max(0, self._max_size - wal_room(self._max_size) - self.other_bytes - arriving)
+        log = max(wal_room(self._max_size), _size(self.home / f"{_DATABASE}-wal"))
+        return max(0, self._max_size - log - self.other_bytes - arriving)
 
     def tidy(self) -> None:
         """Keep the log within its room, and sweep at most once a day; in the writing thread."""
-        if _size(self.home / f"{_DATABASE}-wal") > 2 * wal_room(self._max_size):
+        if _size(self.home / f"{_DATABASE}-wal") > 1.5 * wal_room(self._max_size):
             self.records.checkpoint()
         if not 0 <= time.time() - self._swept_time < _SWEEP_EVERY:
             self._swept_time, self.other_bytes = self._last_sweep()

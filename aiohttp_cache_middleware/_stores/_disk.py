@@ -12,7 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -50,6 +50,8 @@ _RENEW: Final = 3600.0  # seconds after which an entry in use is moved away from
 _BUSY_LIMIT: Final = 30.0  # seconds for which a write tries again while others hold the lock
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds between attempts on a store that fails
 _PAGE: Final = 128  # records per step of a scan
+_LANDING: Final = 0.01  # seconds between looks at the room while bodies land
+_SLACK: Final = 2 * 1024 * 1024  # bytes by which arriving bodies may be ahead of the room made for them
 _OVERHEAD: Final = 1024  # bytes that a queued change costs beside its body
 _VERIFIED: Final = 1024  # bodies remembered as verified
 
@@ -73,6 +75,12 @@ class _Change:
     useless_time: float | None = None
     body: Future[BodyFile] | None = None
     is_touch: bool = False
+
+    @property
+    def body_size(self) -> int:
+        """Bytes of its body on disk, which no row accounts for yet."""
+        entry = self.entry
+        return entry.size if self.body is not None and isinstance(entry, StoredResponse) else 0
 
     @property
     def size(self) -> int:
@@ -120,13 +128,18 @@ class DiskStore:
         self._opener = Lane("http-cache-opener")
         self._lock = threading.RLock()
         self._database: Database | None = None
+        self._when_forgotten: weakref.finalize[..., DiskStore] | None = None
         self._database_to_be: Future[Database] | None = None
+        self._opening_time = 0.0
         self._checked_time = 0.0
         self._tier = Tier()
         self._queue: deque[_Change] = deque()
         self._pending: dict[str, _Change] = {}
         self._pending_size = 0
         self._landing: dict[str, Future[BodyFile]] = {}
+        self._landing_size = 0
+        self._growth = 0
+        self._room_made = threading.Event()
         self._spools: weakref.WeakSet[DiskSpool] = weakref.WeakSet()
         self._verified: dict[str, tuple[int, ...]] = {}
         self._touched: dict[str, float] = {}
@@ -144,8 +157,10 @@ class DiskStore:
         """What `secret` gives, once the store has been opened."""
         return self._secret
 
-    async def secret(self) -> bytes:
-        """Give the 32 bytes of the directory's secret file."""
+    async def secret(self, *, patient: bool = False) -> bytes:
+        """Give the 32 bytes of the directory's secret file; *patient*: however long opening takes."""
+        if patient and self._database is None:
+            await self._manage(_nothing_with)
         if self._secret is None:
             self._secret = (await self._opened()).secret
         return self._secret
@@ -157,7 +172,8 @@ class DiskStore:
             return database
         opening = self._begin_opening()
         try:
-            return await _in_time(opening)
+            # One deadline for all: when it is over, nobody who comes later waits again.
+            return await _in_time(opening, self._opening_time)
         except (TimeoutError, asyncio.TimeoutError):
             raise StoreError("opening takes too long") from None
         except Exception as error:
@@ -167,6 +183,7 @@ class DiskStore:
         with self._lock:
             if self._database_to_be is None or self._database_to_be.done():
                 self._raise_while_failing()
+                self._opening_time = time.monotonic()
                 self._database_to_be = self._opener.submit(self._open)
                 # Whoever waited may have given up; the error has been noted.
                 self._database_to_be.add_done_callback(lambda future: future.exception())
@@ -188,6 +205,9 @@ class DiskStore:
             raise store_error(error) from error
         self._secret = database.secret
         self._database = database
+        # Not by `__del__`: the collector of cycles may come to a connection first, which then complains.
+        self._when_forgotten = weakref.finalize(self, _give_back, database, self._writer, self._opener)
+        self._when_forgotten.atexit = False
         return database
 
     def _opened_for_work(self) -> Database:
@@ -206,6 +226,8 @@ class DiskStore:
             if self._database is not database:
                 return
             self._database = None
+            if self._when_forgotten is not None:
+                self._when_forgotten.detach()
         self._tier.clear()
 
         def close() -> None:
@@ -370,6 +392,7 @@ class DiskStore:
                 self._pending[change.key] = change
                 self._tier.forget(change.key)
             self._pending_size += change.size
+            self._landing_size += change.body_size
             self._queue.append(change)
             if self._is_draining:
                 return
@@ -403,6 +426,7 @@ class DiskStore:
             while self._queue and len(batch) < _BATCH and size < _BATCH_BYTES:
                 batch.append(change := self._queue.popleft())
                 size += change.size
+                self._landing_size -= change.body_size
             if not batch:
                 self._is_draining = False
         return batch
@@ -428,12 +452,38 @@ class DiskStore:
         return True
 
     def _write(self, database: Database, batch: list[_Change]) -> None:
-        changes = [row for change in batch if (row := self._row(change)) is not None]
-        room = database.room(sum(spool.arriving for spool in list(self._spools)))
-        evicted = database.records.write(changes, now=self._clock(), room=room)
+        landing = [change.body for change in batch if change.body is not None]
+        while wait(landing, timeout=0).not_done:
+            # Others arrive meanwhile, and all of them take room.
+            database.marks.change(self._commit(database, [], sum(change.body_size for change in batch)))
+            wait(landing, timeout=_LANDING)
+        evicted = self._commit(database, [row for change in batch if (row := self._row(change)) is not None])
         database.marks.change((*(change.key for change in batch if not change.is_touch), *evicted))
         with contextlib.suppress(Exception):  # what was written is written
             database.tidy()
+
+    def _commit(self, database: Database, rows: list[Put | Delete | Touch], landing: int = 0) -> list[str]:
+        """Write *rows* and make room for bodies that arrive, *landing* bytes more; give the keys that had to go."""
+        growth = self._growth
+        arriving = sum(spool.arriving for spool in list(self._spools))
+        room = database.room(arriving + self._landing_size + landing)
+        evicted = database.records.write(rows, now=self._clock(), room=room)
+        with self._lock:
+            self._growth -= growth
+        self._room_made.set()
+        return evicted
+
+    def _may_grow(self, size: int) -> bool:
+        """Have room made for bodies while they arrive; ``False`` where that takes too long. In the lane of files."""
+        if self._max_size is None:
+            return True
+        slack = max(_SLACK, self._max_size // 20)
+        self._room_made.clear()
+        with self._lock:
+            before, self._growth = self._growth, self._growth + size
+        if before <= slack // 2 < self._growth:
+            self._writer.run(self._make_room)
+        return self._growth <= slack or self._room_made.wait(DEADLINE)
 
     def _make_room(self) -> None:
         with contextlib.suppress(Exception):  # what fails here fails again with the next change, which tells
@@ -452,6 +502,8 @@ class DiskStore:
             record = self._codec.encode(change.key, entry)
             body = None if change.body is None else change.body.result()
         except (UnencodableError, StoreError) as error:
+            if change.body is not None:
+                self._unlink(change.body)
             self._lost = error if isinstance(error, StoreError) else StoreError(str(error))
             return None
         is_index = isinstance(entry, VariantIndex)
@@ -473,18 +525,17 @@ class DiskStore:
         self._note_failure(error)
         self._lost = error
         self._settle([change for change in batch if change.entry is not None or change.is_touch])
-        for change in batch:
-            if change.body is not None:
-                self._unlink(change.body)
-        removals = [change for change in batch if change.entry is None and not change.is_touch]
         with self._lock:
-            self._queue.extendleft(reversed(removals))
+            rest = [*batch, *self._queue]
+            dropped = [change for change in self._queue if change.entry is not None or change.is_touch]
             # They go with the next change, or with `flush`; until then `get` finds nothing under their keys.
-            rest = list(self._queue)
-            dropped = [change for change in rest if change.entry is not None or change.is_touch]
             self._queue = deque(change for change in rest if change.entry is None and not change.is_touch)
+            self._landing_size = 0
             self._is_draining = False
             self._settle(dropped)
+        for change in rest:
+            if change.body is not None:
+                self._unlink(change.body)
 
     def _resume(self) -> None:
         with self._lock:
@@ -516,8 +567,7 @@ class DiskStore:
     def spool(self) -> DiskSpool:
         """Make room for a large body that is arriving."""
         limit = float("inf") if self._max_size is None else self._max_size // 2
-        grown = functools.partial(self._writer.run, self._make_room)
-        spool = DiskSpool(self._files, self._home, BodySeal(self._secret_keys), limit, grown)
+        spool = DiskSpool(self._files, self._home, BodySeal(self._secret_keys), limit, self._may_grow)
         self._spools.add(spool)
         return spool
 
@@ -542,7 +592,7 @@ class DiskStore:
 
     async def _verified_body(self, database: Database, body: BodyRef) -> DiskBodyReader | None:
         opening = self._files.submit(lambda: open_body_file(database.home, body.id, body.size, self._files))
-        reader = await _in_time(opening)
+        reader = await _in_time(opening, time.monotonic())
         if reader is None:
             return None
         stamp = reader.stamp()
@@ -708,6 +758,8 @@ class DiskStore:
         problems = await self._manage(lambda database: database.records.problems())
         if problems and repair:
             await self._manage(lambda database: database.records.mend())
+        # Before the entries: one whose body goes here is damaged.
+        orphans = await self._manage(functools.partial(self._orphans, repair=repair))
         entries = 0
         damaged: list[str] = []
         after: int | None = -1
@@ -722,7 +774,6 @@ class DiskStore:
             after, count, bad = await self._manage(page)
             entries += count
             damaged += bad
-        orphans = await self._manage(functools.partial(self._orphans, repair=repair))
         if repair:
             for key in damaged:
                 self.delete(key)
@@ -811,30 +862,32 @@ class DiskStore:
             self._hurry.clear()
             self._leases.close()
 
-    def __del__(self) -> None:
-        database: Database | None = getattr(self, "_database", None)
-        if database is not None:
-            with contextlib.suppress(RuntimeError):  # no thread can be started at the interpreter's end
-                self._writer.run(database.close_records)
-                self._opener.run(database.close)
-
     def _begin_anew(self) -> None:
         """In a child process: threads, locks and connections are the parent's."""
         if self._database is not None:
             self._database.leave_to_parent()
+        if self._when_forgotten is not None:
+            self._when_forgotten.detach()
         self._leases = Leases(self._root)
         self._start()
+
+
+def _give_back(database: Database, writer: Lane, opener: Lane) -> None:
+    """Close what a store that is forgotten has open, once what it accepted is written."""
+    with contextlib.suppress(RuntimeError):  # no thread can be started at the interpreter's end
+        writer.run(database.close_records)
+        opener.run(database.close)
 
 
 class _GoneError(Exception):
     """The directory is not the one that was opened."""
 
 
-async def _in_time(future: Future[T]) -> T:
-    """Await *future* for `DEADLINE` seconds, and let it go on then."""
+async def _in_time(future: Future[T], began: float) -> T:
+    """Await *future* until `DEADLINE` seconds after *began* (monotonic), and let it go on then."""
     waiting = asyncio.wrap_future(future)
     waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
-    await asyncio.wait((waiting,), timeout=DEADLINE)
+    await asyncio.wait((waiting,), timeout=max(0.0, began + DEADLINE - time.monotonic()))
     # A busy loop hears of the deadline and of what came long before it at the same time.
     if not future.done():
         raise asyncio.TimeoutError
@@ -843,6 +896,10 @@ async def _in_time(future: Future[T]) -> T:
 
 def _nothing() -> None:
     """Be the job that is done when all before it are."""
+
+
+def _nothing_with(_: Database) -> None:
+    """Be the job that is done when the store is open."""
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:

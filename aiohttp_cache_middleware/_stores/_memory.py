@@ -49,7 +49,7 @@ class MemoryStore:
         """What `secret` gives."""
         return self._secret
 
-    async def secret(self) -> bytes:
+    async def secret(self, *, patient: bool = False) -> bytes:
         """Give the 32 bytes that key this store's digests."""
         return self._secret
 

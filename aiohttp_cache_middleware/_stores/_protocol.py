@@ -89,11 +89,14 @@ class Store(Protocol):
     def known_secret(self) -> bytes | None:
         """What `secret` gives, if it can be had without waiting."""
 
-    async def secret(self) -> bytes:
+    async def secret(self, *, patient: bool = False) -> bytes:
         """
         Give the 32 bytes that key this store's digests, the same for all who use the store; opens it if need be.
 
         After the first call it answers at once, without suspending.
+
+        Args:
+            patient: Wait for the store to open, as somebody may who looks into it; a request has a deadline.
         """
 
     async def get(self, key: str) -> Entry | None:

@@ -23,6 +23,8 @@ from ._faults import DamagedError, Refused
 
 IN_ROW: Final = 1  # diskcache's MODE_RAW
 IN_FILE: Final = 2  # diskcache's MODE_BINARY
+MAX_RECORD: Final = 1024 * 1024
+"""Bytes beyond which a record is none of ours, and is not even read."""
 PAGE_SIZE: Final = 2048
 """Bytes per database page: a record of 2 KB wastes most of a page of 4 KB, and reading is as fast."""
 
@@ -223,8 +225,9 @@ class Records(diskcache.Cache):  # type: ignore[misc]
     def page(self, after: int, size: int) -> list[tuple[int, str, object]]:
         """Give (rowid, key, record) of up to *size* records that follow the row *after*."""
         rows: list[tuple[int, str, object]] = self._sql(
-            "SELECT rowid, key, value FROM Cache WHERE rowid > ? AND mode = 1 AND raw = 1 ORDER BY rowid LIMIT ?",
-            (after, size),
+            "SELECT rowid, key, CASE WHEN length(value) <= ? THEN value END FROM Cache"
+            " WHERE rowid > ? AND mode = 1 AND raw = 1 ORDER BY rowid LIMIT ?",
+            (MAX_RECORD, after, size),
         ).fetchall()
         return rows
 

@@ -146,3 +146,10 @@ def test_no_clock_step_makes_an_entry_immortal() -> None:
     stored = a_stored({"Cache-Control": "max-age=60"}, at=T0 + 365 * DAY)
     assert not is_fresh(stored, T0)
     assert staleness(stored, T0) == math.inf
+
+
+def test_what_date_leaves_out_of_a_second_is_no_age() -> None:
+    """§4.2.3: ``Date`` is in whole seconds; a lifetime of one second would else be over at once."""
+    answer = an_answer({"Cache-Control": "max-age=1"}, at=T0 + 0.9)
+    assert answer.fields["Date"] == date(T0)
+    assert expires_time(answer, Rules(), T0 + 0.9) == pytest.approx(T0 + 1.9)

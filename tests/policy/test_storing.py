@@ -36,6 +36,8 @@ def test_any_final_status_with_a_lifetime_is_stored(status: int) -> None:
         pytest.param({}, FRESH, 100, "§3", id="§3 interim"),
         pytest.param({}, FRESH, 206, "§3.3", id="§3.3 partial"),
         pytest.param({}, FRESH, 304, "§3.3", id="§3.3 not modified"),
+        pytest.param({}, FRESH, 412, "this request only", id="RFC 9110 §15.5.13 a precondition failed"),
+        pytest.param({}, FRESH, 416, "this request only", id="RFC 9110 §15.5.17 no such range"),
         pytest.param({}, {"ETag": '"a"'}, 201, "§3", id="§3 no lifetime, not cacheable by default"),
         pytest.param({}, {"Last-Modified": date(T0 - 9999)}, 500, "§3", id="§3 an error without lifetime"),
         pytest.param({}, {}, 200, "stale at once", id="§3 useless: neither lifetime nor validator"),

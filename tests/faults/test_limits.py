@@ -1,0 +1,218 @@
+"""Bounds: of the disk, of one body, of variants, of what waits to be written, and of time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from aiohttp_cache_middleware import StoreError, get_cache
+from aiohttp_cache_middleware._stores import DiskStore
+from aiohttp_cache_middleware._variants import MAX_VARIANTS
+from tests.asking import ask, is_hit
+from tests.conftest import Clock, Origin
+from tests.faults.harness import LARGE, Make, body_files, execute, is_right, serve_known_content, written
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def usage(directory: Path) -> int:
+    return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def serve_sizes(origin: Origin) -> None:
+    """Have ``/size/number`` answered by that many bytes."""
+
+    @origin.on("/sized")
+    async def sized(request: web.Request) -> web.Response:
+        return web.Response(body=random.Random(request.query["n"]).randbytes(int(request.query["size"])))
+
+
+# --- the disk ---
+
+
+@pytest.mark.parametrize(
+    ("max_size", "sizes", "requests"),
+    [
+        pytest.param(8 * MIB, [100, 3000, 60_000], 1500, id="small bodies"),
+        pytest.param(16 * MIB, [100, 300_000, 2_000_000], 150, id="large bodies"),
+        pytest.param(64 * MIB, [1000, 100_000, 700_000, 5_000_000], 400, id="all", marks=pytest.mark.slow),
+    ],
+)
+async def test_the_size_holds_under_load_with_everything_counted(
+    make: Make, origin: Origin, directory: Path, max_size: int, sizes: list[int], requests: int
+) -> None:
+    serve_sizes(origin)
+    session = make(max_size=max_size)
+    allowed = max_size + max(max_size // 10, 4 * MIB)
+    peak = written_bytes = 0
+
+    async def work(start: int) -> None:
+        nonlocal peak, written_bytes
+        for number in range(start, requests, 8):
+            size = sizes[number % len(sizes)]
+            response = await ask(session, origin.url(f"/sized?n={number}&size={size}"))
+            assert response.size == size
+            written_bytes += size
+            peak = max(peak, usage_or_zero(directory))
+
+    await asyncio.gather(*(work(start) for start in range(8)))
+    await written(session)
+    assert written_bytes > 2 * max_size  # or there was nothing to bound
+    assert max(peak, usage(directory)) <= allowed
+    assert usage(directory) > max_size // 3  # the room is used
+    assert (await get_cache(session).verify()).ok
+
+
+def usage_or_zero(directory: Path) -> int:
+    try:
+        return usage(directory)
+    except FileNotFoundError:  # a file went while we looked
+        return 0
+
+
+async def test_one_body_takes_at_most_half_and_evicts_no_more_than_its_room(make: Make, origin: Origin) -> None:
+    serve_sizes(origin)
+    session = make(max_size=20 * MIB)
+    for number in range(40):
+        await ask(session, origin.url(f"/sized?n={number}&size=100000"))
+    await ask(session, origin.url(f"/sized?n=0&size={11 * MIB}"))
+    await written(session)
+    assert not await is_hit(session, origin.url(f"/sized?n=0&size={11 * MIB}"))
+    assert await get_cache(session).responses.count() == 40
+    await ask(session, origin.url(f"/sized?n=1&size={9 * MIB}"))
+    assert await is_hit(session, origin.url(f"/sized?n=1&size={9 * MIB}"))
+    assert await get_cache(session).responses.count() == 41
+
+
+async def test_max_body_size(make: Make, origin: Origin, directory: Path) -> None:
+    serve_sizes(origin)
+    session = make(max_body_size=500_000)
+    for size, stored in ((500_000, True), (500_001, False)):
+        for _ in range(2):
+            response = await ask(session, origin.url(f"/sized?n=1&size={size}"))
+            assert response.size == size
+        assert response.from_cache is stored
+    assert len(body_files(directory)) == 1
+    assert get_cache(session).stats.not_stored["larger than max_body_size"] == 2
+
+
+async def test_variants_of_one_url_are_bounded(make: Make, origin: Origin, directory: Path) -> None:
+    origin.text("/a", "hello", Vary="X-One")
+    session = make()
+    for number in range(3 * MAX_VARIANTS):
+        await ask(session, origin.url("/a"), headers={"X-One": str(number)})
+    await written(session)
+    assert await get_cache(session).responses.count() == MAX_VARIANTS
+    assert execute(directory, "SELECT COUNT(*) FROM Cache") == [(MAX_VARIANTS + 1,)]
+    assert await is_hit(session, origin.url("/a"), headers={"X-One": str(3 * MAX_VARIANTS - 1)})
+
+
+# --- memory ---
+
+
+async def test_beyond_64_mib_waiting_responses_are_not_stored_but_counted_and_arrive(
+    make: Make, origin: Origin
+) -> None:
+    serve_sizes(origin)
+    session = make()
+    cache = get_cache(session)
+    await ask(session, origin.url("/sized?n=0&size=10"))
+    await written(session)
+    store = cache._core.store
+    assert isinstance(store, DiskStore)
+    go_on = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    # A disk that does nothing: the lane that writes waits for us.
+    store._writer.run(lambda: asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result())
+    for number in range(300):
+        response = await ask(session, origin.url(f"/sized?n={number}&size=250000"))
+        assert response.size == 250_000
+        assert store._pending_size <= 64 * MIB
+    not_stored = cache.stats.not_stored["the store did not accept it"]
+    assert 20 < not_stored < 60
+    assert cache.stats.stores == 301 - not_stored
+    go_on.set()
+    await written(session)
+    assert store._pending_size == 0
+    assert await cache.responses.count() == 301 - not_stored
+    assert await is_hit(session, origin.url("/sized?n=1&size=250000"))
+
+
+@pytest.mark.parametrize("times", [1, 5])
+async def test_removals_that_can_not_be_written_hold_up_nothing_and_are_not_forgotten(
+    make: Make, origin: Origin, directory: Path, times: int
+) -> None:
+    serve_known_content(origin)
+    session = make()
+    for number in range(20):
+        await is_right(session, origin, f"/{number}")
+    await written(session)
+    cache = get_cache(session)
+    keys = await cache.responses.keys()
+    execute(directory, "CREATE TRIGGER t BEFORE DELETE ON Cache BEGIN SELECT RAISE(ABORT, 'no'); END")
+    for _ in range(times):
+        for key in keys[:10]:
+            cache._core.store.delete(key)
+        with pytest.raises(StoreError):
+            await written(session)  # comes back, rather than trying for ever
+    execute(directory, "DROP TRIGGER t")
+    await written(session)
+    assert [await cache.contains(key=key) for key in keys] == [False] * 10 + [True] * 10
+
+
+# --- time ---
+
+
+@pytest.mark.parametrize("cache_control", [False, True])
+@pytest.mark.parametrize(
+    ("step", "fresh"),
+    [
+        pytest.param(-30, True, id="back by half a minute"),
+        pytest.param(-90, False, id="back by more than a minute"),
+        pytest.param(-86_400, False, id="back by a day"),
+        pytest.param(86_400, False, id="forward by a day"),
+    ],
+)
+async def test_a_clock_that_steps_makes_no_entry_immortal(
+    make: Make, origin: Origin, clock: Clock, cache_control: bool, step: float, fresh: bool
+) -> None:
+    origin.text("/a", "hello", Cache_Control="max-age=3600")
+    session = make(cache_control=cache_control, expire_after=3600)
+    await ask(session, origin.url("/a"))
+    await written(session)
+    clock.advance(step)
+    assert await is_hit(session, origin.url("/a")) is fresh
+    assert await is_hit(session, origin.url("/a"))
+    clock.advance(-step)
+    await ask(session, origin.url("/a"))
+    assert await is_hit(session, origin.url("/a"))
+    clock.advance(3601)
+    assert not await is_hit(session, origin.url("/a"))
+
+
+async def test_a_clock_that_steps_keeps_the_store_sound(
+    make: Make, origin: Origin, clock: Clock, directory: Path
+) -> None:
+    serve_known_content(origin)
+    session = make(max_size=8 * MIB)
+    store = get_cache(session)._core.store
+    assert isinstance(store, DiskStore)
+    store._clock = clock
+    for step in (0, 86_400, -86_400, -86_400, 10 * 365 * 86_400, -20 * 365 * 86_400):
+        clock.advance(step)
+        for number in range(20):
+            await is_right(session, origin, f"/large{number}")
+            await is_right(session, origin, f"/{number}")
+        await written(session)
+        assert usage(directory) <= 12 * MIB
+    assert LARGE * 20 > 8 * MIB
+    assert (await get_cache(session).verify()).ok
