@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ._flights import Flights
 from ._guard import GuardedStore
-from ._origin import Flights
+from ._key import stored_url
 from ._policy import Policy, policy_for
 from ._stats import Counters
 
 if TYPE_CHECKING:
+    from aiohttp import ClientRequest
+
     from ._options import Settings
     from ._stores import Store
 
@@ -45,3 +48,7 @@ class Core:
     def __post_init__(self) -> None:
         self.guarded = GuardedStore(self.store, self.counters)
         self.policy = policy_for(http=self.settings.cache_control)
+
+    def shown_url(self, request: ClientRequest) -> str:
+        """Give a request's URL as it may be logged."""
+        return stored_url(request.url, self.settings.ignored_params)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import ClientError
 
+from ._flights import READ_AHEAD, Flight
 from ._guard import logger
 from ._key import stored_request_headers, stored_url, url_tag
 from ._model import FOREVER, BodyRef, OriginResponse, StoredResponse, VariantIndex
-from ._origin import READ_AHEAD, Flight
 from ._policy import DoNotStore, Store, Storing, selecting_values, selects
 from ._response import CachedResponse, headers_of, replay, whole_body
 from ._scope import Hop, RequestScope

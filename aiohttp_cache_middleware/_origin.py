@@ -1,235 +1,330 @@
-"""Requests on their way to the origin: one in flight per key, and refreshes in the background."""
+"""The network: forward a request or revalidate, one in flight per key, and see what the answer is good for."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+import copy
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientHandlerType,
+    ClientOSError,
+    ClientRequest,
+    ClientResponse,
+    ServerDisconnectedError,
+)
+
+from ._flights import Flight, wait_elsewhere
 from ._guard import logger
+from ._keep import Keeper
+from ._key import url_tag
+from ._model import OriginResponse
+from ._policy import Forward, Reuse, Revalidate, selects
+from ._response import CachedResponse, adopt, gateway_timeout, hand_over_cookies, show_fields, timer_of
 
 if TYPE_CHECKING:
-    from ._guard import GuardedStore
+    from ._core import Core
+    from ._exchange import Exchange
+    from ._lookup import Lookup
+    from ._model import Header
 
-FOLLOWER_PATIENCE = 5.0
-"""Seconds after its start beyond which nobody waits for a flight: he goes to the origin himself."""
+SERVER_FAILURES = frozenset({500, 502, 503, 504})
+"""Status codes for which stale-if-error stands in (RFC 5861 §4)."""
 
-READ_AHEAD = 1024 * 1024
-"""Bytes of a body that arrive for those who wait, whether the leader's caller reads or not."""
+CREDENTIALS = ("Authorization", "Cookie")
+"""Request fields that a middleware behind the cache must leave alone if the response is to be stored."""
 
-URGE_INTERVAL = 0.05
-"""Seconds between two looks at how a body comes on for which others wait."""
+REFRESH_PATIENCE = 300.0
+"""Seconds that a refresh in the background may take (aiohttp's own default for a request)."""
 
-UNCACHEABLE_MEMORY = 10.0
-"""Seconds for which a key whose response could not be stored is not waited for (hit-for-miss)."""
-
-UNCACHEABLE_KEYS = 4096
-"""Keys remembered so."""
-
-ELSEWHERE_PATIENCE = 2.0
-"""Seconds for which a process waits for what another one is fetching."""
-
-ELSEWHERE_INTERVAL = 0.01
-"""Seconds between two looks at what another process is fetching; doubled up to ten times this."""
-
-MAX_BACKGROUND = 64
-"""Refreshes in the background at a time, per loop; beyond, the stale response is served without one."""
-
-clock = time.monotonic
+UNUSABLE = Forward(forward="miss", why="what is stored can't be used")
 
 
-class Flight:
+class ReuseFunction(Protocol):
+    """How a stored response is handed out; ``None`` if it can't be."""
+
+    def __call__(
+        self, exchange: Exchange, reuse: Reuse, *, validated: bool = False
+    ) -> Awaitable[CachedResponse | None]: ...
+
+
+class Origin:
     """
-    One request on its way, and those who wait for what it brings.
+    Takes requests to the origin, and what comes back to the caller and to the keeper.
 
-    It keeps nothing of the leader's alive: a response that he drops takes the flight down with it.
+    Args:
+        answer: Starts the path again, for a request whose answer another one has brought.
+        reuse: Hands out a stored response.
     """
 
-    __slots__ = ("_landed", "_on_landing", "_urging", "_urgings", "has_followers", "leader", "started")
+    def __init__(
+        self,
+        core: Core,
+        lookup: Lookup,
+        keeper: Keeper,
+        *,
+        answer: Callable[[Exchange], Awaitable[ClientResponse]],
+        reuse: ReuseFunction,
+    ) -> None:
+        self._core = core
+        self._lookup = lookup
+        self._keeper = keeper
+        self._answer = answer
+        self._reuse = reuse
 
-    def __init__(self, on_landing: Callable[[Flight], None]) -> None:
-        task = asyncio.current_task()
-        self.leader = None if task is None else weakref.ref(task)
-        self.started = clock()
-        self.has_followers = False
-        self._landed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._on_landing: Callable[[Flight], None] | None = on_landing
-        self._urgings: weakref.WeakMethod[Callable[[], bool]] | None = None
-        self._urging: asyncio.TimerHandle | None = None
+    async def bypass(self, request: ClientRequest, handler: ClientHandlerType, why: str) -> ClientResponse:
+        """Let a request go by that the cache has nothing to do with."""
+        self._core.counters.bypasses[why] += 1
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s %s: bypass, %s", request.method, self._core.shown_url(request), why)
+        return await handler(request)
 
-    def land(self, *, stored: bool) -> None:
-        """End the flight, for all who wait at once; a second landing counts for nothing."""
-        if self._on_landing is not None:
-            on_landing, self._on_landing = self._on_landing, None
-            if self._urging is not None:
-                self._urging.cancel()
-            on_landing(self)
-            if not self._landed.done() and not self._landed.get_loop().is_closed():
-                self._landed.set_result(stored)
+    async def pass_through(self, exchange: Exchange, forward: Forward) -> ClientResponse:
+        """Let a request go by whose response is not stored; it may make others invalid."""
+        core = self._core
+        if exchange.rules.only_if_cached:
+            return gateway_timeout(exchange.request, f"only_if_cached: {forward.why}")
+        request_time = core.clock()
+        response = await self.bypass(exchange.request, exchange.handler, forward.why)
+        await self._invalidate(exchange, self._origin_response(response, request_time))
+        if isinstance(response, CachedResponse):
+            show_fields(response, core.policy.shown_on_forward(forward, response.status, None, core.clock()))
+        return response
 
-    def when_followed(self, hurry: Callable[[], bool]) -> None:
-        """
-        Have *hurry* called again and again while somebody waits.
+    async def fetch(self, exchange: Exchange, decision: Forward | Revalidate) -> ClientResponse:
+        """Ask the origin, or wait for somebody who is asking it already."""
+        if isinstance(decision, Forward) and not decision.may_be_stored:
+            return await self.pass_through(exchange, decision)
+        flights = self._core.flights
+        if not exchange.key:
+            return await self._ask_origin(exchange, decision, flights.alone())
+        if not exchange.has_waited and not flights.is_uncacheable(exchange.key):
+            exchange.has_waited = True
+            if await self._is_brought_by_another(exchange):
+                exchange.is_collapsed = True
+                # What was fetched while this request waited is as new as if it had been fetched for it.
+                exchange.rules = replace(exchange.rules, refresh=False)
+                return await self._answer(exchange)
+        flight = flights.lead(exchange.key, partial(self._core.guarded.unclaim, exchange.key))
+        try:
+            return await self._ask_origin(exchange, decision, flight)
+        except BaseException:
+            flight.land(stored=False)
+            raise
 
-        Args:
-            hurry: A method, which is not kept alive; tells whether waiting is still worth while.
-        """
-        self._urgings = weakref.WeakMethod(hurry)
-        if self.has_followers:
-            self._urge()
+    async def _is_brought_by_another(self, exchange: Exchange) -> bool:
+        flight = self._core.flights.get(exchange.key)
+        if flight is not None:
+            return await flight.wait()
+        return await wait_elsewhere(self._core.guarded, exchange.key, self._core.flights)
 
-    def may_be_followed(self) -> bool:
-        """
-        Tell whether waiting is safe.
+    async def _ask_origin(self, exchange: Exchange, decision: Forward | Revalidate, flight: Flight) -> ClientResponse:
+        """Send the request, and take what comes back."""
+        core, request, fallback = self._core, exchange.request, decision.fallback
+        conditions = decision.headers if isinstance(decision, Revalidate) else ()
+        core.counters.revalidations += bool(conditions)
+        credentials = _credentials(request)
+        request_time = core.clock()
+        try:
+            response = await _send(exchange, conditions, has_fallback=fallback is not None)
+        except (ClientError, asyncio.TimeoutError, OSError) as error:
+            stale = None if fallback is None else await self._reuse(exchange, fallback)
+            if stale is None:
+                raise
+            logger.debug(
+                "%s %s: the origin failed, stale response: %r", request.method, self._core.shown_url(request), error
+            )
+            flight.land(stored=False)
+            return stale
+        origin = self._origin_response(response, request_time)
+        try:
+            return await self._take(exchange, decision, response, origin, flight, _tampered(credentials, response))
+        except BaseException:
+            response.close()  # nobody else has it yet
+            raise
 
-        A task that waits for itself would wait for ever: it may hold the leader's response, unread.
-        """
-        leader = None if self.leader is None else self.leader()
-        is_own = leader is not None and leader is asyncio.current_task()
-        return not is_own and clock() < self.started + FOLLOWER_PATIENCE
+    async def _take(
+        self,
+        exchange: Exchange,
+        decision: Forward | Revalidate,
+        response: ClientResponse,
+        origin: OriginResponse,
+        flight: Flight,
+        tampered: str | None,
+    ) -> ClientResponse:
+        """Find out what the origin's response is good for."""
+        if decision.fallback is not None and origin.status in SERVER_FAILURES:
+            stale = await self._reuse(exchange, decision.fallback)
+            if stale is not None:
+                response.close()
+                flight.land(stored=False)
+                return stale
+        if origin.status == 304 and isinstance(decision, Revalidate):
+            return await self._freshen(exchange, decision, response, origin, flight)
+        return await self._receive(exchange, decision, response, origin, flight, tampered)
 
-    async def wait(self) -> bool:
-        """Wait for the landing, as long as is reasonable; tell whether the response has been stored."""
-        if not self.has_followers:
-            self.has_followers = True
-            self._urge()
-        remaining = self.started + FOLLOWER_PATIENCE - clock()
-        await asyncio.wait((self._landed,), timeout=max(0.0, remaining))
-        return self._landed.done() and self._landed.result()
+    async def _receive(
+        self,
+        exchange: Exchange,
+        decision: Forward | Revalidate,
+        response: ClientResponse,
+        origin: OriginResponse,
+        flight: Flight,
+        tampered: str | None,
+    ) -> ClientResponse:
+        """Hand the origin's response to the caller, and a copy of it to the store if it may be stored."""
+        core = self._core
+        ours = response if isinstance(response, CachedResponse) else adopt(response)
+        # A store that was not open in time may be by now.
+        if ours is None or not (exchange.key or self._lookup.has_key(exchange)):
+            core.counters.bypasses["there is no store"] += 1
+            flight.land(stored=False)
+            return response
+        core.counters.misses += not exchange.is_background
+        await self._invalidate(exchange, origin)
+        await self._update_by_head(exchange, origin)
+        ours.cache_key = exchange.key
+        try:
+            storing = self._keeper.receive(exchange, ours, origin, flight, tampered)
+        except Exception as error:  # noqa: BLE001 (the first rule)
+            core.guarded.failed(error)
+            flight.land(stored=False)
+            return ours
+        await self._keeper.hop_arrives(exchange, ours)
+        show_fields(
+            ours,
+            core.policy.shown_on_forward(
+                decision, origin.status, storing, core.clock(), collapsed=exchange.is_collapsed
+            ),
+        )
+        return ours
 
-    def _urge(self) -> None:
-        hurry = None if self._urgings is None else self._urgings()
-        if hurry is None or self._on_landing is None:
-            return
-        if hurry():
-            self._urging = asyncio.get_running_loop().call_later(URGE_INTERVAL, self._urge)
-        else:
-            self.land(stored=False)
+    async def _freshen(
+        self,
+        exchange: Exchange,
+        decision: Revalidate,
+        response: ClientResponse,
+        origin: OriginResponse,
+        flight: Flight,
+    ) -> ClientResponse:
+        """Renew the stored response that a 304 confirms, and reuse it (RFC 9111 §4.3.4)."""
+        core, now = self._core, self._core.clock()
+        response.release()
+        selected = core.policy.selected_by_304(decision.candidates, origin)
+        if selected is not None:
+            freshened = core.policy.freshen(selected, origin, exchange.rules, now)
+            reuse = core.policy.reuse_validated(
+                exchange.asked.request, freshened, decision, now, secret=exchange.secret
+            )
+            replayed = await self._reuse(exchange, reuse, validated=True)
+            if replayed is not None:
+                self._keeper.renew(exchange, freshened)
+                flight.land(stored=True)
+                hand_over_cookies(response, replayed)
+                return replayed
+        # The origin confirmed what is not there (any more): ask for the whole response.
+        return await self._ask_origin(exchange, UNUSABLE, flight)
 
+    async def _invalidate(self, exchange: Exchange, origin: OriginResponse) -> None:
+        """Remove what the request has made invalid (RFC 9111 §4.4)."""
+        core = self._core
+        for url in core.policy.invalidated_urls(exchange.asked.request, origin):
+            secret = await core.guarded.secret()
+            if secret is None:
+                return
+            for key in await core.guarded.tagged(url_tag(url, secret, core.settings.ignored_params)):
+                core.guarded.delete(key)
 
-class _LoopState:
-    """What belongs to one event loop."""
+    async def _update_by_head(self, exchange: Exchange, origin: OriginResponse) -> None:
+        """Renew or remove the stored responses that the answer to a HEAD speaks of too (RFC 9111 §4.3.5)."""
+        core = self._core
+        for method in core.policy.also_answered_by(exchange.asked.request.method):
+            found = await self._lookup.responses(exchange, await core.guarded.get(self._lookup.key(exchange, method)))
+            stored = [one for one in found if selects(one.vary, exchange.asked.request.headers, exchange.secret)]
+            renewed, invalid = core.policy.freshened_by_head(stored, origin, exchange.rules, core.clock())
+            for one in renewed:
+                self._keeper.renew(exchange, one)
+            for one in invalid:
+                core.guarded.delete(one.key)
 
-    __slots__ = ("flights", "refreshes", "works")
+    def _origin_response(self, response: ClientResponse, request_time: float) -> OriginResponse:
+        return OriginResponse(
+            response.status, response.headers, request_time, self._core.clock(), response.reason or ""
+        )
 
-    def __init__(self) -> None:
-        self.flights: dict[str, Flight] = {}
-        self.refreshes: dict[str, asyncio.Task[None]] = {}
-        self.works: set[asyncio.Task[None]] = set()
+    def refresh_in_background(self, exchange: Exchange, revalidate: Revalidate) -> None:
+        """Revalidate a response that was handed out stale (RFC 5861 §3); one at a time per key."""
+        request = copy.copy(exchange.request)
+        request.headers = request.headers.copy()
+        background = replace(exchange, request=request, scope=None, is_background=True)
 
+        async def refresh() -> None:
+            if not self._core.guarded.claim(exchange.key):
+                return  # another process is at it
+            flight = self._core.flights.lead(exchange.key, partial(self._core.guarded.unclaim, exchange.key))
+            try:
+                async with await self._ask_origin(background, revalidate, flight) as response:
+                    async for _ in response.content.iter_any():
+                        pass
+            except (ClientError, asyncio.TimeoutError, OSError) as error:
+                logger.debug("%s: refresh in the background failed: %r", self._core.shown_url(request), error)
+            finally:
+                flight.land(stored=False)
 
-class Flights:
-    """All flights of a cache, by loop and key."""
+        async def refresh_in_time() -> None:
+            await asyncio.wait_for(refresh(), REFRESH_PATIENCE)
 
-    def __init__(self) -> None:
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = weakref.WeakKeyDictionary()
-        self._uncacheable: OrderedDict[str, float] = OrderedDict()
-
-    def get(self, key: str) -> Flight | None:
-        """Give the flight for *key* if there is one that may be waited for."""
-        flight = self._here().flights.get(key)
-        return flight if flight is not None and flight.may_be_followed() else None
-
-    def lead(self, key: str, landed: Callable[[], None]) -> Flight:
-        """
-        Start a flight for *key*; one that is under way goes on for those who wait for it.
-
-        Args:
-            landed: Called when it lands.
-        """
-        flights = self._here().flights
-
-        def forget(flight: Flight) -> None:
-            if flights.get(key) is flight:
-                del flights[key]
-            landed()
-
-        flight = Flight(forget)
-        flights[key] = flight
-        return flight
-
-    def alone(self) -> Flight:
-        """Start a flight that nobody can find."""
-        return Flight(lambda flight: None)
-
-    def is_uncacheable(self, key: str) -> bool:
-        """Tell whether the response for *key* lately proved uncacheable."""
-        until = self._uncacheable.get(key)
-        return until is not None and clock() < until
-
-    def note_uncacheable(self, key: str) -> None:
-        """Remember that nobody should wait for *key*."""
-        self._uncacheable.pop(key, None)  # the newest last; in one step each, as loops in other threads do the same
-        self._uncacheable[key] = clock() + UNCACHEABLE_MEMORY
-        while len(self._uncacheable) > UNCACHEABLE_KEYS:
-            self._uncacheable.popitem(last=False)
-
-    def note_cacheable(self, key: str) -> None:
-        """Forget what `note_uncacheable` noted."""
-        self._uncacheable.pop(key, None)
-
-    def refresh(self, key: str, refresh: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Run *refresh* in the background unless one for *key* runs or there are too many; tell whether it starts."""
-        refreshes = self._here().refreshes
-        if key in refreshes or len(refreshes) >= MAX_BACKGROUND:
-            return False
-        task = asyncio.get_running_loop().create_task(refresh())
-        refreshes[key] = task
-
-        def done(task: asyncio.Task[None]) -> None:
-            refreshes.pop(key, None)
-            if not task.cancelled() and (error := task.exception()) is not None:
-                logger.debug("a refresh in the background failed: %r", error)
-
-        task.add_done_callback(done)
-        return True
-
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run short work that must not get lost; `aclose` waits for it."""
-        works = self._here().works
-        task = asyncio.get_running_loop().create_task(work)
-        works.add(task)
-        task.add_done_callback(works.discard)
-
-    async def aclose(self, patience: float) -> None:
-        """Wait for this loop's background refreshes, *patience* seconds at most; then cancel them."""
-        here = self._here()
-        tasks = [*here.refreshes.values(), *here.works]
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=patience)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-
-    def _here(self) -> _LoopState:
-        loop = asyncio.get_running_loop()
-        state = self._loops.get(loop)
-        if state is None:
-            state = self._loops[loop] = _LoopState()
-        return state
+        self._core.flights.refresh(exchange.key, refresh_in_time)
 
 
-async def wait_elsewhere(store: GuardedStore, key: str, flights: Flights) -> bool:
+async def _send(exchange: Exchange, conditions: tuple[Header, ...], *, has_fallback: bool) -> ClientResponse:
     """
-    Wait while another process asks the origin for *key*, for a bounded time.
+    Send the request with *conditions* added.
 
-    Returns:
-        Whether there was one to wait for: then it is worth looking into the store again. If not, *key* is claimed.
+    Where a stale response stands by, an error is not the end: so what aiohttp does about it afterwards happens
+    here. It retries once over a new connection, and makes a timeout of its cancellation.
     """
-    if store.claim(key):
-        return False
-    deadline = clock() + ELSEWHERE_PATIENCE
-    interval = ELSEWHERE_INTERVAL
-    while clock() < deadline:
-        await asyncio.sleep(interval)
-        if store.claim(key):
-            # What the other one brought is probably there: nobody asks now.
-            store.unclaim(key)
-            return True
-        interval = min(interval * 2, ELSEWHERE_INTERVAL * 10)
-    flights.note_uncacheable(key)  # what takes so long elsewhere is not waited for again
-    return True
+    request, handler = exchange.request, exchange.handler
+    with _conditional(request, conditions), timer_of(request) if has_fallback else nullcontext():
+        try:
+            return await handler(request)
+        except ClientConnectorError:
+            raise
+        except (ClientOSError, ServerDisconnectedError):
+            if not has_fallback or request.method not in ("GET", "HEAD"):
+                raise
+            return await handler(request)
+
+
+@contextmanager
+def _conditional(request: ClientRequest, conditions: tuple[Header, ...]) -> Iterator[None]:
+    """Add *conditions* to the request while it is under way; a retry must not send them again."""
+    if not conditions:
+        yield
+        return
+    request.headers.update(conditions)
+    try:
+        yield
+    finally:
+        for name, _ in conditions:  # and nothing else: what a middleware behind the cache changed must show
+            request.headers.popall(name, None)
+
+
+def _credentials(request: ClientRequest) -> tuple[list[str], ...]:
+    return tuple(request.headers.getall(name, []) for name in CREDENTIALS)
+
+
+def _tampered(before: tuple[list[str], ...], response: ClientResponse) -> str | None:
+    """Tell why a response may not be stored whose request was changed behind the cache; the key doesn't know of it."""
+    sent = response.request_info.headers
+    for name, values in zip(CREDENTIALS, before, strict=True):
+        if sent.getall(name, []) != values:
+            return f"a middleware behind the cache changed {name}"
+    return None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ._model import StoredResponse
     from ._options import CacheOptions
-    from ._origin import Flight
+    from ._flights import Flight
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Callable
 
-from ._origin import READ_AHEAD
+from ._flights import READ_AHEAD
 from ._response import CachedResponse, read_ahead, unread, watch_body
 from ._stores import BodySpool
 

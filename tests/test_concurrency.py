@@ -15,8 +15,8 @@ import pytest
 from aiohttp import ClientError, ClientResponse, ClientSession, TCPConnector, web
 
 from aiohttp_cache_middleware import CachedResponse, CacheMiddleware, CacheOptions, get_cache, make_cached_session
-from aiohttp_cache_middleware import _origin as origin_module
-from aiohttp_cache_middleware._origin import READ_AHEAD
+from aiohttp_cache_middleware import _flights as flights_module
+from aiohttp_cache_middleware._flights import READ_AHEAD
 from tests.asking import ask, is_hit
 from tests.conftest import Clock, Origin
 
@@ -27,8 +27,8 @@ T = TypeVar("T")
 @pytest.fixture(autouse=True)
 def nobody_gives_up_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would be healed by a follower's limited patience fails in these tests."""
-    monkeypatch.setattr(origin_module, "FOLLOWER_PATIENCE", 1e6)
-    monkeypatch.setattr(origin_module, "ELSEWHERE_PATIENCE", 1e6)
+    monkeypatch.setattr(flights_module, "FOLLOWER_PATIENCE", 1e6)
+    monkeypatch.setattr(flights_module, "ELSEWHERE_PATIENCE", 1e6)
 
 
 async def soon(work: Awaitable[T]) -> T:
@@ -143,7 +143,7 @@ async def test_one_of_many_revalidates(origin: Origin, make: Make, clock: Clock)
 
 
 async def test_follower_has_limited_patience(origin: Origin, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(origin_module, "FOLLOWER_PATIENCE", 0.05)
+    monkeypatch.setattr(flights_module, "FOLLOWER_PATIENCE", 0.05)
     gate = Gate(origin)
     session = make()
     asking = [asyncio.ensure_future(ask(session, origin.url())) for _ in range(4)]
@@ -396,13 +396,13 @@ async def test_what_becomes_cacheable_again_is_waited_for_again(
 
 async def test_uncacheable_urls_are_forgotten_in_time_and_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(origin_module, "clock", lambda: now)
-    monkeypatch.setattr(origin_module, "UNCACHEABLE_KEYS", 2)
-    flights = origin_module.Flights()
+    monkeypatch.setattr(flights_module, "clock", lambda: now)
+    monkeypatch.setattr(flights_module, "UNCACHEABLE_KEYS", 2)
+    flights = flights_module.Flights()
     for key in ("a", "b", "a", "c"):
         flights.note_uncacheable(key)
     assert [flights.is_uncacheable(key) for key in "abc"] == [True, False, True]
-    now = origin_module.UNCACHEABLE_MEMORY
+    now = flights_module.UNCACHEABLE_MEMORY
     assert not flights.is_uncacheable("a")
 
 
@@ -580,7 +580,7 @@ sys.stdin.readline()
 async def test_process_that_asks_for_long_is_waited_for_within_bounds(
     origin: Origin, make: Make, elsewhere: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(origin_module, "ELSEWHERE_PATIENCE", 0.05)
+    monkeypatch.setattr(flights_module, "ELSEWHERE_PATIENCE", 0.05)
     gate = Gate(origin)
     gate.open()
     session = make()
@@ -593,14 +593,14 @@ async def test_process_that_asks_for_long_is_waited_for_within_bounds(
 
 
 async def test_what_takes_long_elsewhere_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(origin_module, "ELSEWHERE_PATIENCE", 0.05)
+    monkeypatch.setattr(flights_module, "ELSEWHERE_PATIENCE", 0.05)
 
     class Store:
         def claim(self, key: str) -> bool:
             return False
 
-    flights = origin_module.Flights()
-    assert await soon(origin_module.wait_elsewhere(Store(), "key", flights))  # type: ignore[arg-type]
+    flights = flights_module.Flights()
+    assert await soon(flights_module.wait_elsewhere(Store(), "key", flights))  # type: ignore[arg-type]
     assert flights.is_uncacheable("key")
 
 
@@ -623,7 +623,7 @@ async def test_claim_ends_with_the_wait_for_it(origin: Origin, make: Make, tmp_p
             held.discard(key)
 
     assert key is not None
-    assert await soon(origin_module.wait_elsewhere(Store(), key, core.flights))  # type: ignore[arg-type]
+    assert await soon(flights_module.wait_elsewhere(Store(), key, core.flights))  # type: ignore[arg-type]
     assert held == set()
 
 
@@ -656,7 +656,7 @@ async def test_one_refresh_per_key_and_nobody_waits_for_it(origin: Origin, make:
 
 
 async def test_refreshes_are_bounded(origin: Origin, make: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(origin_module, "MAX_BACKGROUND", 2)
+    monkeypatch.setattr(flights_module, "MAX_BACKGROUND", 2)
     gate = swr(origin)
     session = make(cache_control=True)
     urls = [f"/?{n}" for n in range(5)]
