@@ -46,7 +46,7 @@ def may_be_sent(value: str) -> bool:
     """
     if value.isascii() and value.isprintable():  # as nearly all of them are
         return True
-    return not any(char < " " and char != "\t" or char == "\x7f" or "\ud800" <= char <= "\udfff" for char in value)
+    return not any((char < " " and char != "\t") or char == "\x7f" or "\ud800" <= char <= "\udfff" for char in value)
 
 
 def may_be_offered(variant: StoredResponse) -> bool:

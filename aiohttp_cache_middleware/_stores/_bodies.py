@@ -331,7 +331,7 @@ def open_body_file(home: Path, identifier: str, size: int, lane: Lane) -> DiskBo
     if not stat.S_ISREG(status.st_mode) or status.st_size != size + _DIGEST_SIZE:
         os.close(descriptor)
         return None
-    return DiskBodyReader(open(descriptor, "rb", buffering=0), size, lane)  # noqa: SIM115, PTH123 (as above)
+    return DiskBodyReader(open(descriptor, "rb", buffering=0), size, lane)  # noqa: PTH123 (as above)
 
 
 def _read_fully(file: BinaryIO, size: int) -> bytes:

@@ -39,6 +39,8 @@ IN_RECORD: Final = 256 * 1024
 """Bytes of body that are kept in the record itself; a larger one is a file, which is cheaper from there on."""
 DEADLINE: Final = 0.25
 """Seconds that a lookup waits for the I/O thread, to open the store or a body."""
+IMPORTING: Final = 2.0
+"""Seconds that the first lookup of a process waits for the import of `diskcache` and `sqlite3` before."""
 CLOSING: Final = 10.0
 """Seconds that closing and the interpreter's exit wait for what is queued."""
 
@@ -131,6 +133,7 @@ class DiskStore:
         self._when_forgotten: weakref.finalize[..., DiskStore] | None = None
         self._database_to_be: Future[Database] | None = None
         self._opening_time = 0.0
+        self._importing: Future[None] = Future()  # of the opening that was begun last
         self._checked_time = 0.0
         self._tier = Tier()
         self._queue: deque[_Change] = deque()
@@ -172,7 +175,9 @@ class DiskStore:
             return database
         opening = self._begin_opening()
         try:
-            # One deadline for all: when it is over, nobody who comes later waits again.
+            # One deadline for all: when it is over, nobody who comes later waits again. Importing is not the store's
+            # fault, and takes most of the time where several processes start at once.
+            await _in_time(self._importing, self._opening_time, IMPORTING)
             return await _in_time(opening, self._opening_time)
         except (TimeoutError, asyncio.TimeoutError):
             raise StoreError("opening takes too long") from None
@@ -184,10 +189,17 @@ class DiskStore:
             if self._database_to_be is None or self._database_to_be.done():
                 self._raise_while_failing()
                 self._opening_time = time.monotonic()
+                self._importing = self._opener.submit(self._import)
                 self._database_to_be = self._opener.submit(self._open)
                 # Whoever waited may have given up; the error has been noted.
                 self._database_to_be.add_done_callback(lambda future: future.exception())
             return self._database_to_be
+
+    def _import(self) -> None:
+        """Import what opening needs; its time counts from here."""
+        from . import _database  # noqa: F401
+
+        self._opening_time = time.monotonic()
 
     def _open(self) -> Database:
         """Open the store if it is not; in the opener."""
@@ -883,11 +895,13 @@ class _GoneError(Exception):
     """The directory is not the one that was opened."""
 
 
-async def _in_time(future: Future[T], began: float) -> T:
-    """Await *future* until `DEADLINE` seconds after *began* (monotonic), and let it go on then."""
+async def _in_time(future: Future[T], began: float, deadline: float | None = None) -> T:
+    """Await *future* until *deadline* (`DEADLINE`) seconds after *began* (monotonic), and let it go on then."""
+    if deadline is None:
+        deadline = DEADLINE
     waiting = asyncio.wrap_future(future)
     waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
-    await asyncio.wait((waiting,), timeout=max(0.0, began + DEADLINE - time.monotonic()))
+    await asyncio.wait((waiting,), timeout=max(0.0, began + deadline - time.monotonic()))
     # A busy loop hears of the deadline and of what came long before it at the same time.
     if not future.done():
         raise asyncio.TimeoutError

@@ -77,7 +77,12 @@ class Lane:
     def _work(self) -> None:
         while True:
             while (job := self._next()) is not None:
-                job()
+                try:
+                    job()
+                except BaseException:
+                    with self._changed:
+                        self._thread = None  # the next job finds another one
+                    raise
                 del job  # what it refers to may be waiting to go
             if self._at_end is not None:
                 self._at_end()

@@ -64,10 +64,15 @@ _SCHEMA: Final = frozenset(
         ("trigger", "Settings_size_delete"),
     }
 )
-_COUNTED: Final = (
-    "CASE key WHEN 'count' THEN (SELECT COUNT(*) FROM Cache) ELSE (SELECT coalesce(sum(size), 0) FROM Cache) END"
+# diskcache's counters, which triggers keep up.
+_FIND_OFF: Final = (
+    "SELECT key FROM Settings WHERE key = 'count' AND value IS NOT (SELECT COUNT(*) FROM Cache)"
+    " OR key = 'size' AND value IS NOT (SELECT coalesce(sum(size), 0) FROM Cache)"
 )
-_OFF: Final = f"key IN ('count', 'size') AND value IS NOT {_COUNTED}"
+_PUT_RIGHT: Final = (
+    "UPDATE Settings SET value = CASE key WHEN 'count' THEN (SELECT COUNT(*) FROM Cache)"
+    " ELSE (SELECT coalesce(sum(size), 0) FROM Cache) END WHERE key IN ('count', 'size')"
+)
 _UPSERT: Final = (
     "INSERT INTO Cache(key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value)"
     " VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET"
@@ -287,7 +292,7 @@ class Records(diskcache.Cache):  # type: ignore[misc]
     def problems(self) -> list[str]:
         """Tell what SQLite finds wrong with its pages and indexes, and which counters are off."""
         found = [text for (text,) in self._sql("PRAGMA integrity_check(20)").fetchall() if text != "ok"]
-        off = self._sql(f"SELECT key FROM Settings WHERE {_OFF}").fetchall()
+        off = self._sql(_FIND_OFF).fetchall()
         return [*found, *(f"{name} is off" for (name,) in off)]
 
     def mend(self) -> None:
@@ -299,7 +304,7 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         """
         try:
             self._sql("REINDEX").fetchall()
-            self._sql(f"UPDATE Settings SET value = {_COUNTED} WHERE {_OFF}").fetchall()
+            self._sql(_PUT_RIGHT).fetchall()
         except sqlite3.IntegrityError as error:
             raise DamagedError("database has contradictory rows") from error
         if problems := self.problems():

@@ -101,7 +101,7 @@ def empty_marks(path: Path) -> None:
     os.truncate(path.with_name("marks"), 0)
 
 
-DAMAGE: dict[str, Callable[[Path], None]] = {
+DAMAGE: dict[str, Callable[[Path], object]] = {
     "emptied": truncate(0),
     "truncated to half": truncate(0.5),
     "truncated within a page": truncate(0.77),

@@ -22,7 +22,8 @@ ANSWERS = {
     "a chunk cut short": OK + b"Transfer-Encoding: chunked\r\n\r\n50\r\nhello",
     "a chunk size that is none": OK + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\nhello\r\n0\r\n\r\n",
     "gzip that is none": OK + b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
-    "gzip without its end": OK + b"Content-Encoding: gzip\r\nContent-Length: 12\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\xcbH",
+    "gzip without its end": OK
+    + b"Content-Encoding: gzip\r\nContent-Length: 12\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\xcbH",
     "garbage": b"\x00\xff\xfe garbage \r\n\r\n" * 100,
     "nothing": b"",
     "half a status line": b"HTTP/1.1 20",
@@ -50,6 +51,7 @@ class RawOrigin:
     def __init__(self) -> None:
         self.answer = b""
         self.count = 0
+        self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -67,7 +69,7 @@ class RawOrigin:
 async def raw() -> AsyncIterator[RawOrigin]:
     one = RawOrigin()
     server = await asyncio.start_server(one.serve, "127.0.0.1", 0)
-    one.url = "http://127.0.0.1:%d/" % server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    one.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     yield one
     server.close()
 
@@ -91,7 +93,7 @@ async def test_what_an_odd_origin_sends_arrives_as_without_a_cache(
     make: Make, raw: RawOrigin, what: str, cache_control: bool
 ) -> None:
     raw.answer = ANSWERS[what]
-    url: str = raw.url  # type: ignore[attr-defined]
+    url = raw.url
     lenient = {"max_line_size": 1_000_000, "max_field_size": 1_000_000}
     async with ClientSession(**lenient) as plain:  # type: ignore[arg-type]
         expected = await outcome(plain, url)
@@ -116,7 +118,7 @@ async def test_header_fields_beyond_the_records_limit_are_passed_on_and_not_stor
 ) -> None:
     raw.answer = OK + b"X-Huge: " + b"x" * 300_000 + b"\r\nContent-Length: 5\r\n\r\nhello"
     session = make(max_line_size=1_000_000, max_field_size=1_000_000)
-    async with session.get(raw.url) as response:  # type: ignore[attr-defined]
+    async with session.get(raw.url) as response:
         assert len(response.headers["X-Huge"]) == 300_000
         assert await response.read() == b"hello"
     with pytest.raises(Exception, match="too large for a record"):

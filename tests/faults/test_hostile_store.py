@@ -319,7 +319,7 @@ async def test_without_one_the_same_exchange_goes_unnoticed(make: Make, origin: 
 
 
 @pytest.mark.parametrize("cache_control", [False, True])
-@pytest.mark.parametrize("value", ['"1"\r\nX-Evil: 1', '"1"\nX-Evil: 1', '"1"\0', '"\udcff"', '"\ud800"', '"é"'])
+@pytest.mark.parametrize("value", ['"1"\r\nX-Evil: 1', '"1"\nX-Evil: 1', '"1"\0', "\udcff", '"é"'])
 @pytest.mark.parametrize("name", ["ETag", "Last-Modified"])
 async def test_no_planted_validator_breaks_a_request(
     make: Make, origin: Origin, directory: Path, clock: Clock, name: str, value: str, cache_control: bool
