@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientRequest
 
-    from ._model import Rules
+    from ._model import Entry, Rules
     from ._request import Asked
     from ._scope import RequestScope
 
@@ -24,6 +24,7 @@ class Inquiry:
         namespace: The namespace in force for it.
         key: Primary key; empty where there is no store to look into.
         secret: The store's secret.
+        entry: What stood under the key when it was looked up.
     """
 
     asked: Asked
@@ -31,6 +32,7 @@ class Inquiry:
     namespace: str
     key: str = ""
     secret: bytes = b""
+    entry: Entry | None = None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

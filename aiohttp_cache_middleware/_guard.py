@@ -47,7 +47,8 @@ class GuardedStore:
     async def get(self, key: str) -> Entry | None:
         """Give the entry, ``None`` if it can't be had."""
         try:
-            return await self._store.get(key)
+            # An open store is asked without a coroutine of its own: 1 µs of a hit.
+            return self._store.peek(key) if self._store.is_open else await self._store.get(key)
         except Exception as error:  # noqa: BLE001
             self.failed(error)
             return None

@@ -250,7 +250,9 @@ class Keeper:
     ) -> None:
         small, spool = (body, None) if isinstance(body, bytes) else (b"", body)
         useless_in = None if storing.worth_keeping_stale else storing.expires_time - self._core.clock()
-        placement = place(exchange.key, self._core.guarded.peek(exchange.key), template.replace(body=small))
+        # Only variants depend on what has been stored meanwhile; looking again would cost a row more.
+        existing = self._core.guarded.peek(exchange.key) if template.vary else exchange.entry
+        placement = place(exchange.key, existing, template.replace(body=small))
         accepted = True
         for key, entry in placement.puts:
             if isinstance(entry, StoredResponse):

@@ -27,7 +27,8 @@ class Lookup:
             await core.guarded.secret()
             if not self.has_key(inquiry):
                 return []
-        found = await self.responses(inquiry, await core.guarded.get(inquiry.key))
+        entry = inquiry.entry = await core.guarded.get(inquiry.key)
+        found = [entry] if isinstance(entry, StoredResponse) else await self.responses(inquiry, entry)
         for method in core.policy.also_answered_by(inquiry.asked.request.method):
             found += await self.responses(inquiry, await core.guarded.get(self.key(inquiry, method)))
         return found

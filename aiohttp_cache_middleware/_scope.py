@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
+    from ._flights import Flight
     from ._model import StoredResponse
     from ._options import CacheOptions
-    from ._flights import Flight
 
 
 @dataclass(slots=True, eq=False)

@@ -160,6 +160,11 @@ class DiskStore:
         """What `secret` gives, once the store has been opened."""
         return self._secret
 
+    @property
+    def is_open(self) -> bool:
+        """Whether rows can be read without waiting."""
+        return self._database is not None
+
     async def secret(self, *, patient: bool = False) -> bytes:
         """Give the 32 bytes of the directory's secret file; *patient*: however long opening takes."""
         if patient and self._database is None:

@@ -49,6 +49,11 @@ class MemoryStore:
         """What `secret` gives."""
         return self._secret
 
+    @property
+    def is_open(self) -> bool:
+        """Always."""
+        return True
+
     async def secret(self, *, patient: bool = False) -> bytes:
         """Give the 32 bytes that key this store's digests."""
         return self._secret

@@ -89,6 +89,10 @@ class Store(Protocol):
     def known_secret(self) -> bytes | None:
         """What `secret` gives, if it can be had without waiting."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `peek` gives what `get` gives."""
+
     async def secret(self, *, patient: bool = False) -> bytes:
         """
         Give the 32 bytes that key this store's digests, the same for all who use the store; opens it if need be.

@@ -138,7 +138,7 @@ for number in range(int(rest[0])):
             asyncio.run(store_for_ever(number))
         finally:
             os._exit(1)
-    time.sleep(dice.uniform(0.02, 0.2))
+    time.sleep(dice.uniform(0.1, 0.3))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status), status
@@ -386,7 +386,8 @@ async def test_an_interpreter_exits_though_the_database_is_locked(make: Make, or
     assert holder.stdout is not None
     assert await holder.stdout.readline() == b"held\n"
     began = time.monotonic()
-    await run(ENDING, directory, origin.url(""), "end", errors=None)
+    in_a_hurry = ENDING.replace("    await cache.responses.count()", "    #")
+    await run(in_a_hurry, directory, origin.url(""), "end", errors=None)
     assert time.monotonic() - began < 40  # it waits for ten seconds, not for the lock
     holder.kill()
     await holder.communicate()

@@ -239,7 +239,7 @@ def obey_permissions() -> None:
 @pytest.mark.parametrize("state", ["closed", "running"])
 async def test_a_read_only_directory(origin: Origin, tmp_path: Path, state: str) -> None:
     out = (await run(FORBIDDING, tmp_path, origin.url(""), state, preexec_fn=obey_permissions)).splitlines()
-    assert out[-1] == "old: True True"
+    assert "old: True True" in out
     assert 1 < len(out) == len(set(out)) <= 5  # one warning per cause
 
 

@@ -42,7 +42,7 @@ async def disk_store(make_disk_store: Callable[..., DiskStore]) -> DiskStore:
 @pytest.fixture(params=["memory", "disk", "disk with secret keys", "disk with a limit"])
 async def store(
     request: pytest.FixtureRequest, make_disk_store: Callable[..., DiskStore], clock: Clock
-) -> AsyncIterator[Store]:
+) -> Store:
     one: Store
     match request.param:
         case "memory":
@@ -54,4 +54,4 @@ async def store(
         case _:
             one = make_disk_store(max_size=64 * 1024 * 1024)
     await one.secret(patient=True)  # a busy machine may take longer to open it than a request waits
-    yield one
+    return one

@@ -122,7 +122,8 @@ class TestRoom:
         before = await store.count()
         put(store, 1000, body=os.urandom(2_000_000))
         await store.flush()
-        assert 15 <= before + 1 - await store.count() <= 24
+        # 20 by their size; the log beside them takes its share, more or less of it.
+        assert 15 <= before + 1 - await store.count() <= 32
 
     async def test_a_body_of_more_than_half_the_limit_is_refused_and_nothing_goes(self, make_disk_store: Make) -> None:
         store = make_disk_store(max_size=2 * MIB)
