@@ -9,7 +9,7 @@ class CacheError(Exception):
 
 class StoreError(CacheError):
     """
-    A store could not do what it was asked.
+    A store could not do what it was asked; raised by the management of a cache, requests go on without the store.
 
     Args:
         cause: A short, stable description ("database is locked"); one warning is logged per cause.

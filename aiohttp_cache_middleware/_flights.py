@@ -151,10 +151,6 @@ class Flights:
         flights[key] = flight
         return flight
 
-    def alone(self) -> Flight:
-        """Start a flight that nobody can find."""
-        return Flight(lambda flight: None)
-
     def is_uncacheable(self, key: str) -> bool:
         """Tell whether the response for *key* lately proved uncacheable."""
         until = self._uncacheable.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,15 @@ class GuardedStore:
         except Exception as error:  # noqa: BLE001
             self.failed(error)
             return None
+
+    async def wait_until_open(self, seconds: float) -> None:
+        """Give a store that is being opened *seconds* more."""
+        try:
+            await asyncio.wait_for(self._store.secret(patient=True), seconds)
+        except asyncio.TimeoutError:
+            self.failed(StoreError("opening takes too long"))
+        except Exception as error:  # noqa: BLE001
+            self.failed(error)
 
     async def get(self, key: str) -> Entry | None:
         """Give the entry, ``None`` if it can't be had."""

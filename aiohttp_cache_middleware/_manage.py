@@ -266,14 +266,26 @@ class _Disabled(AbstractContextManager[None], AbstractAsyncContextManager[None])
 
 
 class Management:
-    """The management API of a cache. It sees the whole store: all namespaces, methods and variants."""
+    """
+    The management API of a cache. It sees the whole store: all namespaces, methods and variants.
+
+    Where a request goes on without a broken store, what is asked here raises `StoreError`.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
 
     @property
     def expire_after(self) -> ExpireAfter:
-        """How long responses that are stored from now on may be used: seconds, a moment, or ``None``: for ever."""
+        """
+        How long responses that are stored from now on may be used.
+
+        May be set to all that `CacheMiddleware` takes. It reads as seconds, an aware `datetime`, ``-1`` (for ever)
+        or ``None`` (not said).
+
+        Raises:
+            TypeError, ValueError: When it is set to what is no expiration.
+        """
         expiration = self._core.settings.expire_after
         if expiration is None:
             return None
@@ -314,7 +326,12 @@ class Management:
         return id(self) in _DISABLED.get()
 
     def urls(self) -> Listing[str]:
-        """List the URLs of all stored responses, each once: ``async for url in cache.urls()``, or ``await`` it."""
+        """
+        List the URLs of all stored responses, each once: ``async for url in cache.urls()``, or ``await`` it.
+
+        Raises:
+            StoreError: The store can't be asked.
+        """
         return Listing(self._urls)
 
     async def _urls(self) -> AsyncIterator[str]:
@@ -347,6 +364,10 @@ class Management:
 
         Returns:
             How many responses were removed.
+
+        Raises:
+            TypeError: Not exactly one of *url* and *key* was given.
+            StoreError: The store can't be asked, or could not remove them.
         """
         selected = await self._selected(url, key, method)
         for stored in selected:
@@ -364,7 +385,12 @@ class Management:
         return [entry] if isinstance(entry, StoredResponse) and method in (None, entry.method) else []
 
     async def clear(self) -> None:
-        """Remove everything that is stored."""
+        """
+        Remove everything that is stored, of all caches that use the store.
+
+        Raises:
+            StoreError: It could not be removed.
+        """
         await self._core.store.clear()
 
     async def remove_expired_responses(self, expire_after: ExpireAfter = None) -> int:
@@ -373,10 +399,14 @@ class Management:
 
         Args:
             expire_after: If given, first becomes the expiration of all stored responses, counted from when
-                each was created.
+                each was created; in all shapes that `CacheMiddleware` takes.
 
         Returns:
             How many responses were removed.
+
+        Raises:
+            TypeError, ValueError: *expire_after* is no expiration.
+            StoreError: The store can't be asked, or could not remove them.
         """
         expiration = parse_expire_after("expire_after", expire_after)
         now = self._core.clock()
@@ -398,6 +428,12 @@ class Management:
 
         Args:
             repair: Remove what is damaged or belongs to nothing.
+
+        Returns:
+            A `Report`: ``ok``, or what is wrong: ``damaged`` keys, ``orphans`` (files), ``problems``.
+
+        Raises:
+            StoreError: The store can't be opened.
         """
         return await self._core.store.verify(repair=repair)
 

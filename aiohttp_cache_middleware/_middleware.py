@@ -48,9 +48,30 @@ class CacheMiddleware(Management):
     ``trace_configs=[cache_trace_config(cache=cache)]`` beside it gives both.
 
     Args:
-        directory: Where responses are kept, made when first used; by default the per-user cache directory.
-        store: A store to use instead of one on disk; then *directory* must not be given.
-        **options: Options of the cache (`Settings` and the README say what each means).
+        directory: Where responses are kept, made (0700) when first used; by default the per-user cache directory.
+        store: A store to use instead of one on disk (`MemoryStore`, `DiskStore`); then *directory* must not be
+            given, and ``max_size`` and ``secret_key`` are the store's own affair.
+        expire_after: How long a stored response may be used: seconds, a `timedelta`, a `datetime` (naive means
+            UTC) or an HTTP date string; ``None`` (the default) or ``-1``: for ever; ``0``: do not cache.
+        urls_expire_after: The same per URL: ``{"site.com/path/": 60, "*.site.com": -1}``, a glob over host, then
+            path and query, with an implied ``**`` at the end, or a compiled regular expression; first match wins.
+        allowed_methods: Methods that are cached; by default GET and HEAD.
+        allowed_codes: Status codes that are cached; ``None`` (the default): 200, or what HTTP allows in its mode.
+        ignored_params (or ignored_parameters): Names of query parameters, form fields, top-level JSON fields and
+            headers that neither count when requests are compared nor are written to disk.
+        include_headers: Whether request headers are part of the key: ``False`` (the default), ``True`` for all
+            but aiohttp's automatic ones, or their names.
+        restore_cookies: Whether the ``Set-Cookie`` of a hit goes into the session's cookie jar; by default not.
+        filter_fn: ``fn(response) -> bool``, sync or async, asked with a `CachedResponse` before it is stored and
+            again before it is used.
+        cache_control: ``False`` (the default): these options decide; ``True``: HTTP does (RFC 9111).
+        stale_if_error: Whether an expired response stands in for a failing origin: ``False`` (the default),
+            ``True``, or for how long after its expiry, in seconds or as a `timedelta`.
+        max_size: Bytes on disk, everything included; 1 GiB by default; ``None``: no bound.
+        max_body_size: Bytes; larger bodies are not stored; ``None`` (the default): no bound.
+        secret_key: A `str` or `bytes`, or several (the first writes, all read), that authenticates what is
+            stored; by default none.
+        namespace: Separates the entries of users or purposes in one store; ``""`` by default.
 
     Raises:
         TypeError: An option is unknown or has the wrong type.
@@ -152,6 +173,9 @@ class CacheMiddleware(Management):
             url: Absolute.
             **request: As for `aiohttp.ClientSession.request`: ``params``, ``headers``, ``data``, ``json``,
                 ``cookies``, ``auth``; and ``trace_request_ctx=CacheOptions(...)``.
+
+        Returns:
+            An `Explanation`: ``decision``, ``why`` and the ``findings`` rule by rule; `str` makes text of it.
 
         Raises:
             TypeError: An argument that says nothing about the request itself.

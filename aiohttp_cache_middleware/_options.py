@@ -37,14 +37,13 @@ ExpireAfter: TypeAlias = int | float | timedelta | datetime | str | None
 
 FilterFn: TypeAlias = "Callable[[CachedResponse], bool | Awaitable[bool]]"
 
-UrlPatternKey: TypeAlias = str | re.Pattern[str]
-
 
 class CacheSettings(TypedDict, total=False):
-    """The options of a cache as they are given; `Settings` says what they mean."""
+    """The options of a cache as they are given; `CacheMiddleware` says what they mean."""
 
     expire_after: ExpireAfter
-    urls_expire_after: Mapping[UrlPatternKey, ExpireAfter] | Mapping[str, ExpireAfter] | None
+    # Keys are str or re.Pattern[str]. A mapping is invariant in them: naming the union would refuse dict[Pattern, int].
+    urls_expire_after: Mapping[Any, ExpireAfter] | None
     allowed_methods: Collection[str]
     allowed_codes: Collection[int] | None
     ignored_params: Collection[str] | None
@@ -264,7 +263,7 @@ class UrlPatterns:
     """
 
     def __init__(
-        self, patterns: Mapping[UrlPatternKey, Any] | Mapping[str, Any], option_name: str = "urls_expire_after"
+        self, patterns: Mapping[Any, Any], option_name: str = "urls_expire_after"
     ) -> None:
         self._patterns = tuple(
             (_compiled(option_name, pattern), parse_expire_after(f"{option_name}[{pattern!r}]", value))
@@ -451,13 +450,17 @@ class CacheOptions:
     again, and by many tasks at once.
 
     Args:
-        expire_after: How long what is stored now may be used; ``-1``: for ever, ``0``: neither read nor store.
+        expire_after: How long what is stored now may be used: seconds, a `timedelta`, a `datetime` (naive means
+            UTC) or an HTTP date string; ``-1``: for ever; ``0``: neither read nor store.
         refresh: Revalidate or refetch, however fresh the stored response is.
-        only_if_cached: Never touch the network; 504 where nothing usable is stored.
+        only_if_cached: Never touch the network; a ``504 Gateway Timeout`` response where nothing usable is stored.
         disabled: Neither read nor write.
-        namespace: Use entries of this namespace.
-        stale_if_error: As for the cache: a bool, seconds or a timedelta.
+        namespace: Use entries of this namespace instead of the cache's.
+        stale_if_error: Whether an expired response stands in for a failing origin: a bool, or for how long after
+            its expiry, in seconds or as a `timedelta`.
         trace_request_ctx: What the caller's own TraceConfigs shall see.
+
+    ``None`` says nothing: then the block around, the URL's pattern or the cache decides.
 
     Raises:
         TypeError: A value has the wrong type.

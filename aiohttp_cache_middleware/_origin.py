@@ -44,6 +44,9 @@ CREDENTIALS = ("Authorization", "Cookie")
 REFRESH_PATIENCE = 300.0
 """Seconds that a refresh in the background may take (aiohttp's own default for a request)."""
 
+OPENING_PATIENCE = 0.5
+"""Seconds for which a response that others wait for is held while the store opens; else each would ask the origin."""
+
 UNUSABLE = Forward(forward="miss", why="what is stored can't be used")
 
 
@@ -103,27 +106,27 @@ class Origin:
         if isinstance(decision, Forward) and not decision.may_be_stored:
             return await self.pass_through(exchange, decision)
         flights = self._core.flights
-        if not exchange.key:
-            return await self._ask_origin(exchange, decision, flights.alone())
-        if not exchange.has_waited and not flights.is_uncacheable(exchange.key):
+        # Without a store that tells its secret the key is good for sharing, and for nothing else.
+        key = exchange.key or self._lookup.key(exchange)
+        if not exchange.has_waited and not flights.is_uncacheable(key):
             exchange.has_waited = True
-            if await self._is_brought_by_another(exchange):
+            if await self._is_brought_by_another(exchange, key):
                 exchange.is_collapsed = True
                 # What was fetched while this request waited is as new as if it had been fetched for it.
                 exchange.rules = replace(exchange.rules, refresh=False)
                 return await self._answer(exchange)
-        flight = flights.lead(exchange.key, partial(self._core.guarded.unclaim, exchange.key))
+        flight = flights.lead(key, partial(self._core.guarded.unclaim, key))
         try:
             return await self._ask_origin(exchange, decision, flight)
         except BaseException:
             flight.land(stored=False)
             raise
 
-    async def _is_brought_by_another(self, exchange: Exchange) -> bool:
-        flight = self._core.flights.get(exchange.key)
+    async def _is_brought_by_another(self, exchange: Exchange, key: str) -> bool:
+        flight = self._core.flights.get(key)
         if flight is not None:
             return await flight.wait()
-        return await wait_elsewhere(self._core.guarded, exchange.key, self._core.flights)
+        return bool(exchange.key) and await wait_elsewhere(self._core.guarded, key, self._core.flights)
 
     async def _ask_origin(self, exchange: Exchange, decision: Forward | Revalidate, flight: Flight) -> ClientResponse:
         """Send the request, and take what comes back."""
@@ -182,9 +185,12 @@ class Origin:
         """Hand the origin's response to the caller, and a copy of it to the store if it may be stored."""
         core = self._core
         ours = response if isinstance(response, CachedResponse) else adopt(response)
-        # A store that was not open in time may be by now.
+        # A store that was not open in time may be by now; where others wait for the response, it gets more time.
+        if not exchange.key and flight.has_followers:
+            await core.guarded.wait_until_open(OPENING_PATIENCE)
         if ours is None or not (exchange.key or self._lookup.has_key(exchange)):
             core.counters.bypasses["there is no store"] += 1
+            core.flights.note_uncacheable(exchange.key or self._lookup.key(exchange))
             flight.land(stored=False)
             return response
         core.counters.misses += not exchange.is_background

@@ -83,17 +83,19 @@ class CachedResponse(ClientResponse):
     # Of a response that is aiohttp's; what watch_body() sets.
     _watcher: BodyWatcher | None = None
 
-    @property
+    # Not properties: aiohttp-client-cache, when used around us, assigns these names on every response it is given.
+
+    @cached_property
     def created_at(self) -> datetime | None:
-        """When the response was stored, or renewed by a 304; ``None`` on a response that is not from the cache."""
+        """When it was stored, or renewed by a 304; aware, UTC; ``None`` on a response that is not from the cache."""
         return _moment(self._stored.created_time) if self._stored is not None and self.from_cache else None
 
-    @property
+    @cached_property
     def expires(self) -> datetime | None:
-        """When it stops being fresh; ``None`` for never, and on a response that is not from the cache."""
+        """When it stops being fresh; aware, UTC; ``None`` for never, and on a response that is not from the cache."""
         return _moment(self._stored.expires_time) if self._stored is not None and self.from_cache else None
 
-    @property
+    @cached_property
     def is_expired(self) -> bool | None:
         """Whether it had expired when it was handed out; ``None`` on a response that is not from the cache."""
         if self._stored is None or not self.from_cache:

@@ -75,15 +75,16 @@ def make_cached_session(
     The cache is the innermost middleware: the caller's own see a hit as they would see the origin's answer.
 
     Args:
-        directory: Where responses are kept; by default the per-user cache directory.
+        directory: Where responses are kept, made (0700) when first used; by default the per-user cache directory.
         cache: A cache that exists and stays open when the session is closed; then neither *directory* nor
             options of the cache may be given.
-        **options: Options of the cache and arguments of `aiohttp.ClientSession`, side by side.
+        **options: Options of the cache (see `CacheMiddleware`) and arguments of `aiohttp.ClientSession`, side by
+            side; ``middlewares``, ``trace_configs`` and ``response_class`` are kept beside the cache's own.
 
     Raises:
         TypeError: A name is neither an option of the cache nor an argument of `ClientSession`, or *cache* is
             given together with options of the cache.
-        ValueError: An option's value is wrong.
+        ValueError: An option's value makes no sense, or *directory* is a file.
         RuntimeError: There is no running event loop (as `ClientSession` itself).
     """
     cache_options: dict[str, Any] = {}
@@ -102,7 +103,7 @@ def make_cached_session(
 
 def get_cache(session: ClientSession) -> CacheMiddleware:
     """
-    Give the cache that is installed on *session*.
+    Give the cache that is installed on *session*, or will be at its next request, by whichever way in.
 
     Raises:
         NoCacheError: There is none (a `LookupError`).

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 REASONS = 1024
 """Keys for which it is remembered why a response was not stored."""
@@ -74,8 +73,8 @@ class Counters:
             stale_hits=self.stale_hits,
             revalidations=self.revalidations,
             stores=self.stores,
-            not_stored=MappingProxyType(dict(self.not_stored)),
-            bypasses=MappingProxyType(dict(self.bypasses)),
+            not_stored=dict(self.not_stored),
+            bypasses=dict(self.bypasses),
             store_errors=self.store_errors,
             bytes_from_cache=self.bytes_from_cache,
         )

@@ -69,13 +69,13 @@ def cache_trace_config(
     of the session's middleware chain, once; a request that is made with ``middlewares=`` of its own goes without.
 
     Args:
-        directory: Where responses are kept, as for `CacheMiddleware`.
+        directory: Where responses are kept, made (0700) when first used; by default the per-user cache directory.
         cache: A cache that exists; then neither *directory* nor *options* may be given.
-        **options: Options of the cache, as for `CacheMiddleware`.
+        **options: Options of the cache; `CacheMiddleware` says what each means.
 
     Raises:
         TypeError: An option is unknown, or *cache* is given together with others.
-        ValueError: An option's value is wrong.
+        ValueError: An option's value makes no sense, or *directory* is a file.
     """
     return CacheTraceConfig(given_or_new(directory, cache, options))
 

@@ -14,8 +14,11 @@ async def show(session: aiohttp.ClientSession, remark: str, options: CacheOption
     """Make one request and print where it was answered."""
     async with session.get("/page", trace_request_ctx=options) as response:
         body = (await response.text()).strip()
-        source = "cache" if isinstance(response, CachedResponse) and response.from_cache else "origin"
-    print(f"{source:<7} {response.status}  {body:<12} {remark}")
+        if isinstance(response, CachedResponse) and response.from_cache:
+            source = "cache"
+        else:
+            source = "nobody" if response.status == 504 else "origin"
+    print(f"{source:<7} {response.status}   {remark:<44} {body}")
 
 
 async def main() -> None:

@@ -38,6 +38,8 @@ class BrokenStore:
     def __getattr__(self, name: str) -> Any:
         if name == "known_secret" and "secret" in self._broken:
             return None  # as a store that can't be opened
+        if name == "is_open" and "get" in self._broken:
+            return False
         if name not in self._broken:
             return getattr(self._store, name)
 

@@ -90,3 +90,12 @@ def test_the_commands_are_one_line_each_and_name_what_is_there() -> None:
 
     assert [command.count("\n") for command in commands] == [1, 1]
     assert (ROOT / "examples/quickstart.py").exists()
+
+
+def test_ci_runs_the_command_for_checks_and_tests_step_by_step() -> None:
+    (command,) = re.findall(r"^python3 -m venv .*ruff.*$", README, re.MULTILINE)
+    steps = command.replace(".venv/bin/", "").split(" && ")[1:]
+
+    lines = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+
+    assert lines[lines.index(steps[0]) :] == [*steps, "pytest -m slow"]

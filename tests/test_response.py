@@ -180,6 +180,14 @@ async def test_where_a_response_of_the_origin_comes_from() -> None:
         assert response.request_headers["X-Mine"] == "1"
 
 
+async def test_what_tells_where_it_comes_from_gives_way_to_who_assigns_it() -> None:
+    # aiohttp-client-cache does so with every response it has not made itself.
+    async with ClientSession(middlewares=[Replaying(a_stored_response())]) as session, session.get(URL_) as response:
+        for name in ("from_cache", "created_at", "expires", "is_expired"):
+            setattr(response, name, None)
+            assert getattr(response, name) is None
+
+
 async def test_body_on_its_way_is_not_at_hand() -> None:
     watching = Watching()
     async with (

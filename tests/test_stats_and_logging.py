@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +55,14 @@ async def test_counters(make: Make, origin: Origin, clock: Clock) -> None:
     assert dict(stats.not_stored) == {"status 404 is not in allowed_codes": 1}
     assert dict(stats.bypasses) == {"method POST": 1, "disabled": 1}
     assert stats.bytes_from_cache == 3 * 5
+
+
+async def test_a_snapshot_can_be_exported(make: Make, origin: Origin) -> None:
+    session = make()
+    await ask(session, origin.url("/a"), "POST")
+    stats = get_cache(session).stats
+    assert dataclasses.asdict(stats)["bypasses"] == {"method POST": 1}
+    assert pickle.loads(pickle.dumps(stats)) == stats  # noqa: S301 - our own
 
 
 @pytest.mark.parametrize(

@@ -277,10 +277,13 @@ def _build(root: Path, max_size: int | None) -> None:
     create_private(new / _DATABASE)
     connection = sqlite3.connect(new / _DATABASE, isolation_level=None)
     try:
-        # Before diskcache sets the WAL mode, after which a page size has no effect.
+        # Nothing can get lost yet, and waiting for a busy disk would make the first requests miss.
+        connection.execute("PRAGMA synchronous = OFF")
+        # Before the WAL mode, after which a page size has no effect.
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         connection.execute("PRAGMA auto_vacuum = 1")
         connection.execute("PRAGMA user_version = 1")
+        connection.execute("PRAGMA journal_mode = wal")
     finally:
         connection.close()
     Records(new, max_size).close()

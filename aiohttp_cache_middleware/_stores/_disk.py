@@ -100,8 +100,8 @@ class DiskStore:
     Args:
         directory: Made (0700) if it is missing.
         max_size: Bytes that all files together may take; ``None``: no bound.
-        secret_keys: Authenticate what is stored: the first key writes, all of them read.
-        clock: Tells POSIX time.
+        secret_keys: Authenticate what is stored: the first key writes, all of them read; ``()``: nothing does.
+        clock: Tells POSIX time, in seconds.
     """
 
     def __init__(

@@ -30,7 +30,11 @@ class Leases:
         if sys.platform == "win32":
             return True
         try:
-            fcntl.lockf(self._open(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
+            descriptor = self._open()
+        except OSError:
+            return True
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
         except (BlockingIOError, PermissionError):  # "held" is the one or the other, by the system
             return False
         except OSError:

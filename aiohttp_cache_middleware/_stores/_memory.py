@@ -29,7 +29,7 @@ class _Kept:
 
 class MemoryStore:
     """
-    Keeps entries in memory; what was not used for the longest time goes first.
+    Keeps entries, bodies included, in memory; what was not used for the longest time goes first.
 
     Args:
         max_size: Bytes that entries may take, by estimate; ``None``: no bound.

@@ -206,11 +206,13 @@ async def main():
         await session.close()
         session = make_cached_session(home)
     allow(0o500, 0o400)
+    began = time.monotonic()
     for _ in range(3):
         for number in range(10):
             await fetch(session, f"/{number}")
         await fetch(session, "/large1")
         await fetch(session, "/large2")
+    assert time.monotonic() - began < 20  # 36 requests, none of which waits for anything
     allow(0o700, 0o600)
     deadline = time.monotonic() + 30
     while not ((await fetch(session, "/100")).from_cache and await get_cache(session).responses.count()):
