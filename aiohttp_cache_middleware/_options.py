@@ -262,9 +262,7 @@ class UrlPatterns:
         ValueError: A pattern has no host, or an expiration is nonsense.
     """
 
-    def __init__(
-        self, patterns: Mapping[Any, Any], option_name: str = "urls_expire_after"
-    ) -> None:
+    def __init__(self, patterns: Mapping[Any, Any], option_name: str = "urls_expire_after") -> None:
         self._patterns = tuple(
             (_compiled(option_name, pattern), parse_expire_after(f"{option_name}[{pattern!r}]", value))
             for pattern, value in patterns.items()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from aiohttp_cache_middleware._model import Expiration
-from aiohttp_cache_middleware._options import UrlPatterns
+from aiohttp_cache_middleware._options import CacheSettings, Settings, UrlPatterns
 
 MINUTE = Expiration(60.0)
 
@@ -102,6 +102,18 @@ def test_none_is_a_match_that_states_nothing() -> None:
 def test_params_and_a_query_in_the_url_are_the_same() -> None:
     patterns = UrlPatterns({"site.com/?q=1": 60})
     assert patterns.match(str(URL("http://site.com/").extend_query({"q": "1"}))) == MINUTE
+
+
+def test_keys_of_both_kinds_and_of_one_type_check() -> None:
+    # Run by mypy as much as by pytest: a mapping's key type is invariant.
+    regular = {re.compile(r"\.png$"): 60}
+    globs = {"site.com": 60}
+    for options in (
+        CacheSettings(urls_expire_after=regular),
+        CacheSettings(urls_expire_after=globs),
+        CacheSettings(urls_expire_after={re.compile(r"\.png$"): 60, "site.com": -1}),
+    ):
+        assert Settings.from_options(**options).url_patterns.match("http://site.com/a.png") == MINUTE
 
 
 def test_no_patterns_match_nothing() -> None:

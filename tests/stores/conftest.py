@@ -40,9 +40,7 @@ async def disk_store(make_disk_store: Callable[..., DiskStore]) -> DiskStore:
 
 
 @pytest.fixture(params=["memory", "disk", "disk with secret keys", "disk with a limit"])
-async def store(
-    request: pytest.FixtureRequest, make_disk_store: Callable[..., DiskStore], clock: Clock
-) -> Store:
+async def store(request: pytest.FixtureRequest, make_disk_store: Callable[..., DiskStore], clock: Clock) -> Store:
     one: Store
     match request.param:
         case "memory":
