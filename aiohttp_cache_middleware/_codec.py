@@ -152,7 +152,7 @@ def _facts_of_response(response: StoredResponse) -> tuple[int, tuple[object, ...
         kind, body, reference = _RESPONSE, response.body, None
     else:
         where = response.body
-        kind, body, reference = _RESPONSE_WITH_BODY_FILE, b"", (where.id, where.size, where.checksum)
+        kind, body, reference = _RESPONSE_WITH_BODY_FILE, b"", (where.id, where.size)
     for fields in (response.headers, response.request_headers):
         _check_fields(tuple(chain.from_iterable(fields)))
     raw = response.raw_headers
@@ -224,11 +224,10 @@ def _index(facts: tuple[Any, ...]) -> VariantIndex:
 
 
 def _reference(reference: Any) -> BodyRef:
-    identifier, size, checksum = reference
+    identifier, size = reference
     _check_types(str, identifier)
     _check_types(int, size)
-    _check_types(bytes, checksum)
-    return BodyRef(identifier, size, checksum)
+    return BodyRef(identifier, size)
 
 
 def _vary(vary: Any) -> Vary:

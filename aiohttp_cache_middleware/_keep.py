@@ -216,7 +216,7 @@ class Keeper:
     def _as_filtered(self, exchange: Exchange, template: StoredResponse, body: bytes | BodySpool) -> CachedResponse:
         return replay(
             exchange.request,
-            template.replace(body=body if isinstance(body, bytes) else BodyRef("", body.size, b"")),
+            template.replace(body=body if isinstance(body, bytes) else BodyRef("", body.size)),
             now=self._core.clock(),
             age=None,
             cache_key=exchange.key,

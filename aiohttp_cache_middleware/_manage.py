@@ -275,6 +275,9 @@ class Management:
     def __init__(self, core: Core) -> None:
         self._core = core
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self._core.store!r}>"
+
     @property
     def expire_after(self) -> ExpireAfter:
         """

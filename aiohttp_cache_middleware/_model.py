@@ -85,12 +85,10 @@ class BodyRef:
     Attributes:
         id: Name of the body within its store.
         size: Length in bytes.
-        checksum: Digest of the body, made by the store.
     """
 
     id: str
     size: int
-    checksum: bytes
 
 
 Vary: TypeAlias = tuple[tuple[str, bytes], ...]

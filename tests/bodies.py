@@ -459,7 +459,7 @@ def on_disk(stored: StoredResponse) -> Replaying:
     body = stored.body
     if not body:
         return Replaying(stored)
-    return Replaying(stored.replace(body=BodyRef("b", len(body), b"")), lambda: FileReader(body))
+    return Replaying(stored.replace(body=BodyRef("b", len(body))), lambda: FileReader(body))
 
 
 async def see(url: Any, body: Body, reading: Reading, *middlewares: Any) -> Any:

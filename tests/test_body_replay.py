@@ -110,7 +110,7 @@ class Disk:
     def __init__(self, body: bytes = LARGE, **options: Any) -> None:
         self.readers: list[FileReader] = []
         size = options.pop("size", len(body))
-        stored = a_stored_response(body=BodyRef("b", size, b""))
+        stored = a_stored_response(body=BodyRef("b", size))
         self.replaying = Replaying(stored, lambda: self._open(body, size), options)
 
     def _open(self, body: bytes, size: int) -> FileReader:
@@ -229,7 +229,7 @@ async def test_disk_failure_is_a_payload_error(fails: str) -> None:
             return future
 
     reader = Failing(b"", 100)
-    replaying = Replaying(a_stored_response(body=BodyRef("b", 100, b"")), lambda: reader)
+    replaying = Replaying(a_stored_response(body=BodyRef("b", 100)), lambda: reader)
     async with ClientSession(middlewares=[replaying]) as session, session.get(URL) as response:
         with pytest.raises(ClientPayloadError) as failure:
             await response.read()
@@ -239,7 +239,7 @@ async def test_disk_failure_is_a_payload_error(fails: str) -> None:
 
 async def test_large_body_without_reader_is_loaded_when_asked_for() -> None:
     replaying = Replaying(
-        a_stored_response(body=BodyRef("b", 5, b"")), options={"load": lambda: b"HELLO", "from_cache": False}
+        a_stored_response(body=BodyRef("b", 5)), options={"load": lambda: b"HELLO", "from_cache": False}
     )
     async with ClientSession(middlewares=[replaying]) as session, session.get(URL) as response:
         assert response.body == b"HELLO"  # type: ignore[attr-defined]
@@ -272,7 +272,7 @@ async def test_parts(
     answer = Answer(206, "Partial Content", (("X-Answer", "yes"),), ranges, frames)
     body = b"0123456789"
     reader = Pieces(body)
-    stored = a_stored_response(body=BodyRef("b", 10, b"") if piece_size else body)
+    stored = a_stored_response(body=BodyRef("b", 10) if piece_size else body)
     replaying = Replaying(stored, lambda: reader if piece_size else None, {"answer": answer})
     async with ClientSession(middlewares=[replaying]) as session, session.get(URL) as response:
         assert (response.status, response.reason) == (206, "Partial Content")

@@ -122,6 +122,9 @@ class DiskStore:
         self._start()
         _stores.add(self)
 
+    def __repr__(self) -> str:
+        return f"DiskStore({str(self._root)!r})"
+
     def _start(self) -> None:
         """Begin with nothing open and nothing queued: when made, and in a child process."""
         self._writer = Lane("http-cache-writer", at_end=_weakly(self._close_records))
@@ -379,7 +382,7 @@ class DiskStore:
                 return False
             if isinstance(spool, DiskSpool) and isinstance(entry, StoredResponse):
                 self._landing[spool.id] = change.body = spool.land()
-                change.entry = entry.replace(body=BodyRef(spool.id, spool.size, b""))
+                change.entry = entry.replace(body=BodyRef(spool.id, spool.size))
             self._accept(change)
             return True
         finally:

@@ -44,6 +44,9 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._secret = secrets.token_bytes(32)
 
+    def __repr__(self) -> str:
+        return f"<MemoryStore with {len(self._kept)} entries>"
+
     @property
     def known_secret(self) -> bytes:
         """What `secret` gives."""

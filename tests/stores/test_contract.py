@@ -177,7 +177,7 @@ async def test_an_open_body_is_read_to_its_end_whatever_happens_to_its_entry(sto
 
 
 async def test_a_body_that_is_not_there_takes_its_entry_along(store: Store) -> None:
-    missing = BodyRef("0" * 32, 10, b"")
+    missing = BodyRef("0" * 32, 10)
     store.put(key_of(1), a_response(1, body=missing), tag="tag")
     await store.flush()
     assert await store.open_body(key_of(1), missing) is None

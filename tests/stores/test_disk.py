@@ -386,5 +386,5 @@ class TestBodies:
     async def test_a_planted_reference_opens_nothing_elsewhere(self, disk_store: DiskStore, directory: Path) -> None:
         (directory.parent / "secret.body").write_bytes(bytes(42))
         await disk_store.secret()
-        reference = BodyRef("../../../secret", 10, b"")
+        reference = BodyRef("../../../secret", 10)
         assert await disk_store.open_body(key_of(1), reference) is None
