@@ -143,7 +143,8 @@ class GuardedStore:
         else:
             self._warned.add(cause)
             logger.warning(
-                "the cache failed, requests go on without it: %s",
+                "the cache failed, requests go on without it: %s, %r",
                 cause,
+                self._store,
                 exc_info=None if isinstance(error, StoreError) else error,
             )

@@ -37,6 +37,11 @@ async def session(cache: CacheMiddleware) -> AsyncIterator[ClientSession]:
         yield session
 
 
+def test_a_cache_shows_where_it_keeps(tmp_path: Path) -> None:
+    assert repr(CacheMiddleware(tmp_path / "cache")) == f"<CacheMiddleware on DiskStore({str(tmp_path / 'cache')!r})>"
+    assert repr(CacheMiddleware(store=MemoryStore())) == "<CacheMiddleware on <MemoryStore with 0 entries>>"
+
+
 # --- disabled ---
 
 

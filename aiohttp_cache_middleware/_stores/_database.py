@@ -190,12 +190,11 @@ class Database:
         """Bytes that pages and bodies may take, while *arriving* bytes of bodies are not yet among them."""
         if self._max_size is None:
             return None
-        log = max(wal_room(self._max_size), _size(self.home / f"{_DATABASE}-wal"))
-        return max(0, self._max_size - log - self.other_bytes - arriving)
+        return max(0, self._max_size - wal_room(self._max_size) - self.other_bytes - arriving)
 
     def tidy(self) -> None:
         """Keep the log within its room, and sweep at most once a day; in the writing thread."""
-        if _size(self.home / f"{_DATABASE}-wal") > 1.5 * wal_room(self._max_size):
+        if _size(self.home / f"{_DATABASE}-wal") > wal_room(self._max_size):
             self.records.checkpoint()
         if not 0 <= time.time() - self._swept_time < _SWEEP_EVERY:
             self._swept_time, self.other_bytes = self._last_sweep()

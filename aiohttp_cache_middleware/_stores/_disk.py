@@ -52,8 +52,9 @@ _RENEW: Final = 3600.0  # seconds after which an entry in use is moved away from
 _BUSY_LIMIT: Final = 30.0  # seconds for which a write tries again while others hold the lock
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds between attempts on a store that fails
 _PAGE: Final = 128  # records per step of a scan
+_PATIENCE: Final = 1.0  # seconds that an arriving body waits for room
 _LANDING: Final = 0.01  # seconds between looks at the room while bodies land
-_SLACK: Final = 2 * 1024 * 1024  # bytes by which arriving bodies may be ahead of the room made for them
+_SLACK: Final = 1024 * 1024  # bytes by which arriving bodies may be ahead of the room made for them
 _OVERHEAD: Final = 1024  # bytes that a queued change costs beside its body
 _VERIFIED: Final = 1024  # bodies remembered as verified
 
@@ -145,6 +146,7 @@ class DiskStore:
         self._landing: dict[str, Future[BodyFile]] = {}
         self._landing_size = 0
         self._growth = 0
+        self._is_making_room = False
         self._room_made = threading.Event()
         self._spools: weakref.WeakSet[DiskSpool] = weakref.WeakSet()
         self._verified: dict[str, tuple[int, ...]] = {}
@@ -497,15 +499,19 @@ class DiskStore:
         """Have room made for bodies while they arrive; ``False`` where that takes too long. In the lane of files."""
         if self._max_size is None:
             return True
-        slack = max(_SLACK, self._max_size // 20)
-        self._room_made.clear()
+        self._home()  # opening takes its own time
+        slack = max(_SLACK, self._max_size // 32)
         with self._lock:
-            before, self._growth = self._growth, self._growth + size
-        if before <= slack // 2 < self._growth:
+            self._growth += size
+            self._room_made.clear()
+            is_late = self._growth > slack // 2 and not self._is_making_room
+            self._is_making_room |= is_late
+        if is_late:
             self._writer.run(self._make_room)
-        return self._growth <= slack or self._room_made.wait(DEADLINE)
+        return self._growth <= slack or self._room_made.wait(_PATIENCE)
 
     def _make_room(self) -> None:
+        self._is_making_room = False
         with contextlib.suppress(Exception):  # what fails here fails again with the next change, which tells
             self._write(self._opened_for_work(), [])
 

@@ -367,7 +367,7 @@ class Records(diskcache.Cache):  # type: ignore[misc]
 def wal_room(max_size: int | None) -> int:
     """Bytes set aside for the write-ahead log."""
     most = 4 * 1024 * 1024
-    return most if max_size is None else max(32 * PAGE_SIZE, min(most, max_size // 16))
+    return most if max_size is None else max(32 * PAGE_SIZE, min(most, max_size // 32))
 
 
 def check_schema(connection: sqlite3.Connection) -> None:

@@ -68,6 +68,7 @@ async def test_a_directory_in_whose_place_a_file_stands_until_it_is_removed(
             assert not await is_right(session, origin, f"/{number + 2}") or number > 0
             await is_right(session, origin, "/large0")
         assert warnings_of(caplog)
+        assert all(str(directory) in one for one in warnings_of(caplog))
         assert len(warnings_of(caplog)) == len(set(warnings_of(caplog)))
     directory.unlink()
     await works_again(session, origin)
