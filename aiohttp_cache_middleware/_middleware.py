@@ -86,6 +86,8 @@ class CacheMiddleware(Management):
         **options: Unpack[CacheSettings],
     ) -> None:
         settings = Settings.from_options(**options)
+        if store is not None and (isinstance(store, type) or not hasattr(store, "known_secret")):
+            raise TypeError(f"store: expected a store such as MemoryStore(), got {store!r}")
         if store is not None and directory is not None:
             raise TypeError(f"directory: {directory!r} was given together with a store")
         super().__init__(Core(settings, store if store is not None else _store(directory, settings)))

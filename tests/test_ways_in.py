@@ -485,3 +485,9 @@ async def test_web_sockets_are_never_touched(origin: Origin, way: str) -> None:
                 assert await socket.receive_str() == "HELLO"
     assert origin.count == 2
     assert await cache.responses.count() == 0
+
+
+@pytest.mark.parametrize("store", [5, MemoryStore, "memory"])
+def test_what_is_no_store_is_refused_at_once(store: Any) -> None:
+    with pytest.raises(TypeError, match="store: expected a store"):
+        CacheMiddleware(store=store)

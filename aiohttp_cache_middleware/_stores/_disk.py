@@ -43,6 +43,8 @@ IMPORTING: Final = 2.0
 """Seconds that the first lookup of a process waits for the import of `diskcache` and `sqlite3` before."""
 CLOSING: Final = 10.0
 """Seconds that closing and the interpreter's exit wait for what is queued."""
+FORKING: Final = 1.0
+"""Seconds that a fork waits for what the threads are at."""
 
 _LINGER: Final = 0.02  # seconds that the writer waits for company: one transaction for many costs a quarter each
 _BATCH: Final = 256  # changes per transaction
@@ -59,6 +61,7 @@ _OVERHEAD: Final = 1024  # bytes that a queued change costs beside its body
 _VERIFIED: Final = 1024  # bodies remembered as verified
 
 _stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
+_paused: list[Lane] = []  # while the process forks
 
 
 @dataclass(slots=True, eq=False)
@@ -888,6 +891,12 @@ class DiskStore:
             self._hurry.clear()
             self._leases.close()
 
+    def _pause_lanes(self, deadline: float) -> list[Lane]:
+        """Have no thread in the middle of a job; give those that wait now, by *deadline* (monotonic)."""
+        # In this order: the writer may wait for the others, and the opener waits for none.
+        lanes = (self._writer, self._files, self._opener)
+        return [lane for lane in lanes if lane.pause(max(0.0, deadline - time.monotonic()))]
+
     def _begin_anew(self) -> None:
         """In a child process: threads, locks and connections are the parent's."""
         if self._database is not None:
@@ -948,11 +957,24 @@ def _close_all() -> None:
         store.close_now(max(0.1, deadline - time.monotonic()))
 
 
+def _pause_all() -> None:
+    """Before a fork: locks inside SQLite that a thread holds then would be locked in the child for ever."""
+    deadline = time.monotonic() + FORKING
+    for store in list(_stores):
+        _paused.extend(store._pause_lanes(deadline))  # noqa: SLF001 (this module's own)
+
+
+def _resume_all() -> None:
+    while _paused:
+        _paused.pop().resume()
+
+
 def _begin_anew_all() -> None:
+    _paused.clear()
     for store in list(_stores):
         store._begin_anew()  # noqa: SLF001 (this module's own)
 
 
 atexit.register(_close_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew_all)
+    os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_begin_anew_all)

@@ -28,6 +28,7 @@ class Lane:
         self._at_end = at_end
         self._jobs: deque[Callable[[], object]] = deque()
         self._changed = threading.Condition(threading.Lock())
+        self._at_work = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = False
 
@@ -63,6 +64,14 @@ class Lane:
         """Tell whether the caller runs in this lane."""
         return self._thread is threading.current_thread()
 
+    def pause(self, timeout: float) -> bool:
+        """Wait for the job under way and let none begin until `resume`; tell whether it ended in *timeout* seconds."""
+        return not self.is_current() and self._at_work.acquire(timeout=timeout)
+
+    def resume(self) -> None:
+        """Go on after a `pause`."""
+        self._at_work.release()
+
     def stop(self, timeout: float) -> bool:
         """End the thread when what is queued has been done; tell whether it ended within *timeout* seconds."""
         with self._changed:
@@ -78,14 +87,16 @@ class Lane:
         while True:
             while (job := self._next()) is not None:
                 try:
-                    job()
+                    with self._at_work:
+                        job()
                 except BaseException:
                     with self._changed:
                         self._thread = None  # the next job finds another one
                     raise
                 del job  # what it refers to may be waiting to go
             if self._at_end is not None:
-                self._at_end()
+                with self._at_work:
+                    self._at_end()
             with self._changed:
                 if not self._jobs:
                     self._thread = None

@@ -242,6 +242,27 @@ class TestProcesses:
         assert asyncio.run(present(store, range(20))) == [1, 2, 3, 4, 12, 13, 14]
         assert asyncio.run(store.verify()).ok
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    @pytest.mark.parametrize("lane", ["_writer", "_files", "_opener"])
+    def test_a_fork_waits_for_what_a_thread_is_at(self, lane: str, directory: Path) -> None:
+        code = f"""
+            import threading, time
+            begun, ended = threading.Event(), threading.Event()
+            def work():
+                begun.set()
+                time.sleep(0.1)  # time for the fork to come too early
+                ended.set()
+            store.{lane}.run(work)
+            begun.wait()
+            child = os.fork()
+            if not child:
+                os._exit(0 if ended.is_set() else 1)
+            assert os.waitpid(child, 0)[1] == 0
+            put(1)
+            asyncio.run(store.flush())
+        """
+        run(directory, code)
+
     @pytest.mark.slow
     @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
     async def test_a_killed_writer_damages_nothing(self, directory: Path, make_disk_store: Make) -> None:
