@@ -450,7 +450,8 @@ class DiskStore:
         with self._lock:
             while self._queue and len(batch) < _BATCH and size < _BATCH_BYTES:
                 batch.append(change := self._queue.popleft())
-                size += change.size
+                # A batch waits for its bodies to land, and until it is written nothing of it can make room.
+                size += change.size + change.body_size
                 self._landing_size -= change.body_size
             if not batch:
                 self._is_draining = False

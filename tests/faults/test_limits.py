@@ -45,7 +45,7 @@ def serve_sizes(origin: Origin) -> None:
     ("max_size", "sizes", "requests"),
     [
         pytest.param(8 * MIB, [100, 3000, 60_000], 1500, id="small bodies"),
-        pytest.param(16 * MIB, [100, 300_000, 2_000_000], 150, id="large bodies", marks=pytest.mark.slow),
+        pytest.param(16 * MIB, [100, 300_000, 2_000_000], 150, id="large bodies"),
         pytest.param(64 * MIB, [1000, 100_000, 700_000, 5_000_000], 400, id="all", marks=pytest.mark.slow),
     ],
 )
