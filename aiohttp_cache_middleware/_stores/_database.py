@@ -27,7 +27,7 @@ from ._directory import (
     set_aside,
 )
 from ._faults import DamagedError, is_damage
-from ._records import MAX_RECORD, PAGE_SIZE, Records, check_schema, wal_room
+from ._records import MAX_RECORD, PAGE_SIZE, SYNCHRONOUS, Records, check_schema, wal_room
 from ._tier import Marks
 
 _READ_TIMEOUT: Final = 0.005
@@ -274,19 +274,29 @@ def _build(root: Path, max_size: int | None) -> None:
     create_private(new / _TOKEN, secrets.token_bytes(16))
     Marks.create(new / _MARKS)
     create_private(new / _DATABASE)
-    connection = sqlite3.connect(new / _DATABASE, isolation_level=None)
-    try:
-        # Nothing can get lost yet, and waiting for a busy disk would make the first requests miss.
-        connection.execute("PRAGMA synchronous = OFF")
+    # Nothing can get lost yet, and waiting for a busy disk would make the first requests miss.
+    _execute(
+        new / _DATABASE,
+        "PRAGMA synchronous = OFF",
         # Before the WAL mode, after which a page size has no effect.
-        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        connection.execute("PRAGMA auto_vacuum = 1")
-        connection.execute("PRAGMA user_version = 1")
-        connection.execute("PRAGMA journal_mode = wal")
-    finally:
-        connection.close()
-    Records(new, max_size).close()
+        f"PRAGMA page_size = {PAGE_SIZE}",
+        "PRAGMA auto_vacuum = 1",
+        "PRAGMA user_version = 1",
+        "PRAGMA journal_mode = wal",
+    )
+    Records(new, max_size, synchronous=0).close()
+    _execute(
+        new / _DATABASE,
+        "PRAGMA synchronous = OFF",
+        f"UPDATE Settings SET value = {SYNCHRONOUS} WHERE key = 'sqlite_synchronous'",
+    )
     new.rename(root / LIVE)
+
+
+def _execute(path: Path, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
 
 
 def _check_exists(path: Path, *, is_directory: bool) -> None:
