@@ -27,7 +27,7 @@ from ._directory import (
     set_aside,
 )
 from ._faults import DamagedError, is_damage
-from ._records import MAX_RECORD, PAGE_SIZE, SYNCHRONOUS, Records, check_schema, wal_room
+from ._records import MAX_RECORD, PAGE_SIZE, Records, check_schema, wal_room
 from ._tier import Marks
 
 _READ_TIMEOUT: Final = 0.005
@@ -288,7 +288,7 @@ def _build(root: Path, max_size: int | None) -> None:
     _execute(
         new / _DATABASE,
         "PRAGMA synchronous = OFF",
-        f"UPDATE Settings SET value = {SYNCHRONOUS} WHERE key = 'sqlite_synchronous'",
+        "UPDATE Settings SET value = 1 WHERE key = 'sqlite_synchronous'",  # what the settings pin
     )
     new.rename(root / LIVE)
 

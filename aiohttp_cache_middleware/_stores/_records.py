@@ -31,9 +31,6 @@ PAGE_SIZE: Final = 2048
 _ROWS_PER_ROUND: Final = 64
 
 # All of them, on every open: diskcache takes what is missing from the table in the file.
-SYNCHRONOUS: Final = 1
-"""The disk is waited for when the log is written back to the database, not at each commit."""
-
 _SETTINGS: Final[dict[str, int | str]] = {
     "statistics": 0,  # counting hits would make every read a write
     "tag_index": 1,
@@ -44,7 +41,7 @@ _SETTINGS: Final[dict[str, int | str]] = {
     "sqlite_cache_size": 2048,
     "sqlite_journal_mode": "wal",
     "sqlite_mmap_size": 0,  # a file truncated under a mapping kills the process (SIGBUS)
-    "sqlite_synchronous": SYNCHRONOUS,
+    "sqlite_synchronous": 1,
     "sqlite_trusted_schema": 0,
     "disk_min_file_size": 2**62,
     "disk_pickle_protocol": 0,
@@ -177,7 +174,7 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         synchronous: SQLite's setting of this name.
     """
 
-    def __init__(self, directory: Path, max_size: int | None, *, synchronous: int = SYNCHRONOUS) -> None:
+    def __init__(self, directory: Path, max_size: int | None, *, synchronous: int = 1) -> None:
         self.wal_room = wal_room(max_size)
         super().__init__(
             str(directory),
