@@ -7,7 +7,7 @@ import copy
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,6 +48,26 @@ OPENING_PATIENCE = 0.5
 """Seconds for which a response that others wait for is held while the store opens; else each would ask the origin."""
 
 UNUSABLE = Forward(forward="miss", why="what is stored can't be used")
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """
+    What has come back from the origin, and for what.
+
+    Attributes:
+        decision: Why it was asked.
+        response: What aiohttp gave; `origin` is what the policies know of it.
+        flight: Those who wait for it.
+        tampered: Why it may not be stored whatever the policy says, else ``None``.
+    """
+
+    exchange: Exchange
+    decision: Forward | Revalidate
+    response: ClientResponse
+    origin: OriginResponse
+    flight: Flight
+    tampered: str | None
 
 
 class ReuseFunction(Protocol):
@@ -148,81 +168,58 @@ class Origin:
             return stale
         origin = self._origin_response(response, request_time)
         try:
-            return await self._take(exchange, decision, response, origin, flight, _tampered(credentials, response))
+            tampered = _tampered(credentials, response)
+            return await self._take(Arrival(exchange, decision, response, origin, flight, tampered))
         except BaseException:
             response.close()  # nobody else has it yet
             raise
 
-    async def _take(
-        self,
-        exchange: Exchange,
-        decision: Forward | Revalidate,
-        response: ClientResponse,
-        origin: OriginResponse,
-        flight: Flight,
-        tampered: str | None,
-    ) -> ClientResponse:
+    async def _take(self, arrival: Arrival) -> ClientResponse:
         """Find out what the origin's response is good for."""
-        if decision.fallback is not None and origin.status in SERVER_FAILURES:
-            stale = await self._reuse(exchange, decision.fallback)
+        decision, response = arrival.decision, arrival.response
+        if decision.fallback is not None and response.status in SERVER_FAILURES:
+            stale = await self._reuse(arrival.exchange, decision.fallback)
             if stale is not None:
                 response.close()
-                flight.land(stored=False)
+                arrival.flight.land(stored=False)
                 return stale
-        if origin.status == 304 and isinstance(decision, Revalidate):
-            return await self._freshen(exchange, decision, response, origin, flight)
-        return await self._receive(exchange, decision, response, origin, flight, tampered)
+        if response.status == 304 and isinstance(decision, Revalidate):
+            return await self._freshen(arrival, decision)
+        return await self._receive(arrival)
 
-    async def _receive(
-        self,
-        exchange: Exchange,
-        decision: Forward | Revalidate,
-        response: ClientResponse,
-        origin: OriginResponse,
-        flight: Flight,
-        tampered: str | None,
-    ) -> ClientResponse:
+    async def _receive(self, arrival: Arrival) -> ClientResponse:
         """Hand the origin's response to the caller, and a copy of it to the store if it may be stored."""
-        core = self._core
-        ours = response if isinstance(response, CachedResponse) else adopt(response)
+        core, exchange, origin, flight = self._core, arrival.exchange, arrival.origin, arrival.flight
+        response = arrival.response if isinstance(arrival.response, CachedResponse) else adopt(arrival.response)
         # A store that was not open in time may be by now; where others wait for the response, it gets more time.
         if not exchange.key and flight.has_followers:
             await core.guarded.wait_until_open(OPENING_PATIENCE)
-        if ours is None or not (exchange.key or self._lookup.has_key(exchange)):
+        if response is None or not (exchange.key or self._lookup.has_key(exchange)):
             core.counters.bypasses["there is no store"] += 1
             core.flights.note_uncacheable(exchange.key or self._lookup.key(exchange))
             flight.land(stored=False)
-            return response
+            return arrival.response
         core.counters.misses += not exchange.is_background
         await self._invalidate(exchange, origin)
         await self._update_by_head(exchange, origin)
-        ours.cache_key = exchange.key
+        response.cache_key = exchange.key
         try:
-            storing = self._keeper.receive(exchange, ours, origin, flight, tampered)
+            storing = self._keeper.receive(exchange, response, origin, flight, arrival.tampered)
         except Exception as error:  # noqa: BLE001 (the first rule)
             core.guarded.failed(error)
             flight.land(stored=False)
-            return ours
-        await self._keeper.hop_arrives(exchange, ours)
-        show_fields(
-            ours,
-            core.policy.shown_on_forward(
-                decision, origin.status, storing, core.clock(), collapsed=exchange.is_collapsed
-            ),
+            return response
+        await self._keeper.hop_arrives(exchange, response)
+        shown = core.policy.shown_on_forward(
+            arrival.decision, origin.status, storing, core.clock(), collapsed=exchange.is_collapsed
         )
-        return ours
+        show_fields(response, shown)
+        return response
 
-    async def _freshen(
-        self,
-        exchange: Exchange,
-        decision: Revalidate,
-        response: ClientResponse,
-        origin: OriginResponse,
-        flight: Flight,
-    ) -> ClientResponse:
+    async def _freshen(self, arrival: Arrival, decision: Revalidate) -> ClientResponse:
         """Renew the stored response that a 304 confirms, and reuse it (RFC 9111 §4.3.4)."""
-        core, now = self._core, self._core.clock()
-        response.release()
+        core, exchange, origin, now = self._core, arrival.exchange, arrival.origin, self._core.clock()
+        arrival.response.release()
         selected = core.policy.selected_by_304(decision.candidates, origin)
         if selected is not None:
             freshened = core.policy.freshen(selected, origin, exchange.rules, now)
@@ -232,11 +229,11 @@ class Origin:
             replayed = await self._reuse(exchange, reuse, validated=True)
             if replayed is not None:
                 self._keeper.renew(exchange, freshened)
-                flight.land(stored=True)
-                hand_over_cookies(response, replayed)
+                arrival.flight.land(stored=True)
+                hand_over_cookies(arrival.response, replayed)
                 return replayed
         # The origin confirmed what is not there (any more): ask for the whole response.
-        return await self._ask_origin(exchange, UNUSABLE, flight)
+        return await self._ask_origin(exchange, UNUSABLE, arrival.flight)
 
     async def _invalidate(self, exchange: Exchange, origin: OriginResponse) -> None:
         """Remove what the request has made invalid (RFC 9111 §4.4)."""

@@ -108,19 +108,25 @@ async def origin() -> AsyncIterator[Origin]:
 
 
 @pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """The store's directory, as `make` uses it."""
+    return tmp_path / "cache"
+
+
+@pytest.fixture
 def clock() -> Clock:
     """The clock that `make` gives to its caches."""
     return Clock()
 
 
 @pytest.fixture
-async def make(tmp_path: Path, clock: Clock) -> AsyncIterator[Callable[..., ClientSession]]:
+async def make(directory: Path, clock: Clock) -> AsyncIterator[Callable[..., ClientSession]]:
     """Make cached sessions on one directory, with the test's clock; they are closed at the end."""
     async with AsyncExitStack() as stack:
 
-        def make_session(directory: Path | None = None, **options: Any) -> ClientSession:
+        def make_session(elsewhere: Path | None = None, **options: Any) -> ClientSession:
             if "cache" not in options:
-                options["directory"] = directory or tmp_path / "cache"
+                options["directory"] = elsewhere or directory
             session = make_cached_session(**options)
             set_clock(get_cache(session), clock)
             stack.push_async_callback(session.close)

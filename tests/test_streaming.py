@@ -28,11 +28,6 @@ PACKAGE = str(Path(aiohttp_cache_middleware.__file__).parent)
 MEGABYTE = bytes(range(256)) * 4096
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
 def body_files(directory: Path) -> list[str]:
     """Files of bodies, arriving or arrived."""
     return [file.name for file in directory.rglob("*") if file.suffix in (".part", ".body")]

@@ -41,11 +41,6 @@ def clock() -> Clock:
     return Clock(time.time())
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
 # --- locks of others ---
 
 HOLDING = """

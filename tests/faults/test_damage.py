@@ -20,22 +20,13 @@ from tests.faults.harness import (
     execute,
     is_intact,
     is_right,
-    serve_known_content,
     works_again,
     written,
 )
 
+pytestmark = pytest.mark.usefixtures("content")
+
 PATHS = [*(f"/{number}" for number in range(40)), "/large0", "/large1", "/large2"]
-
-
-@pytest.fixture(autouse=True)
-def content(origin: Origin) -> None:
-    serve_known_content(origin)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
 
 
 def truncate(part: float) -> Callable[[Path], None]:

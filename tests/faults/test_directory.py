@@ -17,22 +17,15 @@ import pytest
 from aiohttp_cache_middleware import CacheMiddleware, get_cache
 from aiohttp_cache_middleware._stores import _directory
 from tests.conftest import Origin
-from tests.faults.harness import Make, body_files, is_right, run, serve_known_content, works_again, written
+from tests.faults.harness import Make, body_files, is_right, run, works_again, written
 
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 NOBODY = 65534
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
-
-
-@pytest.fixture(autouse=True)
-def content(origin: Origin) -> None:
-    serve_known_content(origin)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
+pytestmark = [
+    pytest.mark.usefixtures("content"),
+    pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions"),
+]
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -20,17 +20,9 @@ from aiohttp_cache_middleware import get_cache
 from aiohttp_cache_middleware._codec import Codec
 from tests.asking import ask
 from tests.conftest import T0, Clock, Origin
-from tests.faults.harness import Make, body_files, database_of, execute, is_right, serve_known_content, written
+from tests.faults.harness import Make, body_files, database_of, execute, is_right, written
 
-
-@pytest.fixture(autouse=True)
-def content(origin: Origin) -> None:
-    serve_known_content(origin)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("content")
 
 
 def sealed(key: str, metadata: bytes, body: bytes = b"", *, layout: int = 1, kind: int = 0) -> bytes:

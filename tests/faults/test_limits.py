@@ -19,11 +19,6 @@ from tests.faults.harness import LARGE, Make, body_files, execute, is_right, ser
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
 def usage(directory: Path) -> int:
     # By inode: a body that is moved to its place while we look must not count twice.
     found = [path.lstat() for path in directory.rglob("*") if path.is_file()]

@@ -20,11 +20,6 @@ BASIC = base64.b64encode(f"alice:{SECRET}".encode()).decode()
 MARKER = b"a marker that must not touch the disk, "
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
 @pytest.mark.parametrize("size", [100, 200_000, 3_000_000])
 @pytest.mark.parametrize("who", ["response", "request"])
 async def test_no_store_content_never_touches_the_disk(

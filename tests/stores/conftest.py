@@ -16,11 +16,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 async def make_disk_store(directory: Path, clock: Clock) -> AsyncIterator[Callable[..., DiskStore]]:
     stores: list[DiskStore] = []
 

