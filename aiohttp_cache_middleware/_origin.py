@@ -194,8 +194,10 @@ class Origin:
         # A store that was not open in time may be by now; where others wait for the response, it gets more time.
         if not exchange.key and flight.has_followers:
             await core.guarded.wait_until_open(OPENING_PATIENCE)
-        if response is None or not (exchange.key or self._lookup.has_key(exchange)):
-            core.counters.bypasses["there is no store"] += 1
+        has_key = exchange.key or self._lookup.has_key(exchange)
+        if response is None or not has_key:
+            why = "the response's class can't be ours" if has_key else "there is no store"
+            core.counters.bypasses[why] += 1
             core.flights.note_uncacheable(exchange.key or self._lookup.key(exchange))
             flight.land(stored=False)
             return arrival.response
