@@ -1,56 +1,100 @@
-"""One request on its path, and what has been found out about it."""
+"""One request on its path: what it asks of the cache, and what has been found out about it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientRequest
 
     from ._model import Entry, Rules
+    from ._policy import Forward
     from ._request import Asked
     from ._scope import RequestScope
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False)
 class Inquiry:
     """
-    A question to the store.
+    What a request asks of the cache; shared by all requests that ask the same.
 
     Attributes:
         asked: What the cache knows of the request.
         rules: The options in force for it.
         namespace: The namespace in force for it.
-        key: Primary key; empty where there is no store to look into.
-        secret: The store's secret.
-        entry: What stood under the key when it was looked up.
+        passing: Why it does not concern the cache; ``None`` where it does.
+        other_methods: Methods whose stored responses may answer it too.
+        key: Primary key; empty while the store has not told its secret.
+        secret: The store's secret that `key` was made with.
     """
 
     asked: Asked
     rules: Rules
     namespace: str
+    passing: Forward | None = None
+    other_methods: tuple[str, ...] = ()
     key: str = ""
     secret: bytes = b""
-    entry: Entry | None = None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Exchange(Inquiry):
+class Exchange:
     """
     A request on its path.
 
     Attributes:
         request: aiohttp's request; `handler` takes it towards the origin.
+        inquiry: What it asks of the cache.
         scope: The caller's call it belongs to, where a TraceConfig of ours told.
+        entry: What stood under its key when that was looked up.
         has_waited: Whether it has waited for another request's response, which it does once.
         is_collapsed: Whether another request brought what answers it (RFC 9211 §2.7).
         is_background: Whether it is a refresh of ours that no caller waits for.
     """
 
-    request: ClientRequest
-    handler: ClientHandlerType
-    scope: RequestScope | None = None
+    # Defaults of the class, not of a dataclass: most requests change none of them, and each costs a hit its time.
+    entry: Entry | None = None
     has_waited: bool = False
     is_collapsed: bool = False
     is_background: bool = False
+
+    def __init__(
+        self, inquiry: Inquiry, request: ClientRequest, handler: ClientHandlerType, scope: RequestScope | None
+    ) -> None:
+        self.inquiry = inquiry
+        self.request = request
+        self.handler = handler
+        self.scope = scope
+
+    @property
+    def asked(self) -> Asked:
+        """What the cache knows of the request."""
+        return self.inquiry.asked
+
+    @property
+    def rules(self) -> Rules:
+        """The options in force."""
+        return self.inquiry.rules
+
+    @property
+    def key(self) -> str:
+        """Primary key; empty where there is no store to look into."""
+        return self.inquiry.key
+
+    @property
+    def secret(self) -> bytes:
+        """The store's secret."""
+        return self.inquiry.secret
+
+    def forget_refresh(self) -> None:
+        """Take what is stored as it is: it was fetched while this request waited, as if for it."""
+        if self.rules.refresh:
+            self.inquiry = replace(self.inquiry, rules=replace(self.rules, refresh=False))
+
+    def in_background(self, request: ClientRequest) -> Exchange:
+        """Give the same for *request*, which nobody waits for."""
+        background = Exchange(self.inquiry, request, self.handler, None)
+        background.entry = self.entry
+        background.has_waited = self.has_waited
+        background.is_background = True
+        return background

@@ -15,31 +15,40 @@ if TYPE_CHECKING:
 
 
 class Lookup:
-    """Gives requests their keys, and finds what is stored under them."""
+    """Gives requests their keys, and finds what is stored under them; reads on the calling thread."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    async def look_up(self, inquiry: Inquiry) -> list[StoredResponse]:
-        """Give the stored responses that might answer; without a store, none."""
-        core = self._core
-        if not (inquiry.key or self.has_key(inquiry)):
-            await core.guarded.secret()
-            if not self.has_key(inquiry):
-                return []
-        entry = inquiry.entry = await core.guarded.get(inquiry.key)
-        found = [entry] if isinstance(entry, StoredResponse) else await self.responses(inquiry, entry)
-        for method in core.policy.also_answered_by(inquiry.asked.request.method):
-            found += await self.responses(inquiry, await core.guarded.get(self.key(inquiry, method)))
+    def is_ready(self, inquiry: Inquiry) -> bool:
+        """Tell whether the store can be asked at once; the request has its key then."""
+        return self._core.guarded.is_open and self.has_key(inquiry)
+
+    async def make_ready(self, inquiry: Inquiry) -> None:
+        """Open the store, if that can be done in time, and give the request its key; without a store it has none."""
+        await self._core.guarded.secret()
+        self.has_key(inquiry)
+
+    def entry(self, inquiry: Inquiry, method: str | None = None) -> Entry | None:
+        """Give what stands under the request's key, or under that of the same request with *method*."""
+        if not inquiry.key:
+            return None
+        return self._core.guarded.peek(inquiry.key if method is None else self.key(inquiry, method))
+
+    def candidates(self, inquiry: Inquiry, entry: Entry | None) -> list[StoredResponse]:
+        """Give the stored responses that might answer, of which *entry* stands under the request's key."""
+        found = [entry] if isinstance(entry, StoredResponse) else self.responses(inquiry, entry)
+        for method in inquiry.other_methods:
+            found += self.responses(inquiry, self.entry(inquiry, method))
         return found
 
-    async def responses(self, inquiry: Inquiry, entry: Entry | None) -> list[StoredResponse]:
+    def responses(self, inquiry: Inquiry, entry: Entry | None) -> list[StoredResponse]:
         """Give the responses of *entry*: those that ``Vary`` selects or, where it selects none, all of them."""
         if not isinstance(entry, VariantIndex):
             return [] if entry is None else [entry]
         headers = inquiry.asked.request.headers
         selected = [one for one in entry.variants if selects(one.vary, headers, inquiry.secret)]
-        found = [await self._core.guarded.get(one.key) for one in selected or entry.variants]
+        found = [self._core.guarded.peek(one.key) for one in selected or entry.variants]
         return [one for one in found if isinstance(one, StoredResponse)]
 
     def has_key(self, inquiry: Inquiry) -> bool:
@@ -47,11 +56,13 @@ class Lookup:
         secret = self._core.guarded.known_secret
         if secret is None:
             return False
-        inquiry.secret = secret
-        inquiry.key = self.key(inquiry)
+        if inquiry.secret is not secret:
+            inquiry.secret = secret
+            inquiry.key = self.key(inquiry)
         return True
 
     def key(self, inquiry: Inquiry, method: str | None = None) -> str:
+        """Give the request's key, or that of the same request with *method*."""
         settings = self._core.settings
         return primary_key(
             inquiry.asked,

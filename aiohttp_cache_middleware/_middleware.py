@@ -10,19 +10,20 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from ._cookies import restore_cookies
 from ._core import Core
-from ._exchange import Exchange, Inquiry
+from ._exchange import Exchange
 from ._explain import Explanation, explained
 from ._guard import logger
+from ._inquiries import Inquiries
 from ._keep import Keeper
 from ._lookup import Lookup
 from ._manage import Management
 from ._model import BodyRef
-from ._options import CacheOptions, Settings, active_block, in_force, merged
+from ._options import CacheOptions, Settings, active_block, merged
 from ._origin import UNUSABLE, Origin
 from ._policy import Forward, GatewayTimeout, Reuse, Revalidate
-from ._request import Asked, Uncacheable, asked_for, is_untouchable, snapshot_request
+from ._request import Uncacheable, asked_for, is_untouchable
 from ._response import CachedResponse, cached_class, gateway_timeout, replay
-from ._scope import RequestScope, scope_of
+from ._scope import scope_of
 from ._stores import disk_store
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class CacheMiddleware(Management):
         if store is not None and directory is not None:
             raise TypeError(f"directory: {directory!r} was given together with a store")
         super().__init__(Core(settings, store if store is not None else _store(directory, settings)))
+        self._inquiries = Inquiries(self._core)
         self._lookup = Lookup(self._core)
         self._keeper = Keeper(self._core)
         self._origin = Origin(self._core, self._lookup, self._keeper, answer=self._answer, reuse=self._reuse)
@@ -106,47 +108,28 @@ class CacheMiddleware(Management):
         if self.is_disabled or (said is not None and said.disabled):
             return await self._origin.bypass(request, handler, "disabled")
         try:
-            asked = await snapshot_request(request, read_body=request.method in self._core.settings.allowed_methods)
+            inquiry = self._inquiries.remembered(request) if said is None else None
+            if inquiry is None:
+                inquiry = await self._inquiries.understand(request, said)
         except Exception as error:  # noqa: BLE001 (a payload or a cookie jar of the caller's may do anything)
             self._core.guarded.failed(error)
             return await self._origin.bypass(request, handler, "the request can't be understood")
-        if isinstance(asked, Uncacheable):
-            exchange = self._exchange(request, handler, Asked(asked.request), scope, said)
-            return await self._origin.pass_through(
-                exchange, Forward(may_be_stored=False, forward="bypass", why=asked.why)
-            )
-        exchange = self._exchange(request, handler, asked, scope, said)
-        if passing := self._core.policy.passes_through(asked.request, exchange.rules):
-            return await self._origin.pass_through(exchange, passing)
+        exchange = Exchange(inquiry, request, handler, scope)
+        if inquiry.passing is not None:
+            return await self._origin.pass_through(exchange, inquiry.passing)
         return await self._answer(exchange)
-
-    def _exchange(
-        self,
-        request: ClientRequest,
-        handler: ClientHandlerType,
-        asked: Asked,
-        scope: RequestScope | None,
-        said: CacheOptions | None,
-    ) -> Exchange:
-        return Exchange(
-            request=request,
-            handler=handler,
-            asked=asked,
-            rules=in_force(self._core.settings, asked.request.url, said),
-            namespace=self._namespace(said),
-            scope=scope,
-        )
-
-    def _namespace(self, said: CacheOptions | None) -> str:
-        return self._core.settings.namespace if said is None or said.namespace is None else said.namespace
 
     async def _answer(self, exchange: Exchange) -> ClientResponse:
         """Look up, decide, and act on the decision."""
+        inquiry = exchange.inquiry
         try:
-            stored = await self._lookup.look_up(exchange)
+            if not self._lookup.is_ready(inquiry):
+                await self._lookup.make_ready(inquiry)
+            exchange.entry = self._lookup.entry(inquiry)
+            stored = self._lookup.candidates(inquiry, exchange.entry)
             now = self._core.clock()
             decision = self._core.policy.decide(
-                exchange.asked.request, stored, exchange.rules, now, secret=exchange.secret
+                inquiry.asked.request, stored, inquiry.rules, now, secret=inquiry.secret
             )
         except Exception as error:  # noqa: BLE001 (the first rule)
             self._core.guarded.failed(error)
@@ -189,12 +172,10 @@ class CacheMiddleware(Management):
         why = asked.why if isinstance(asked, Uncacheable) else None
         if self.is_disabled or (said is not None and said.disabled):
             why = "disabled"
-        if isinstance(asked, Uncacheable):
-            asked = Asked(asked.request)
-        rules = in_force(self._core.settings, asked.request.url, said)
-        inquiry = Inquiry(asked=asked, rules=rules, namespace=self._namespace(said))
-        stored = await self._lookup.look_up(inquiry)
-        now = self._core.clock()
+        inquiry = self._inquiries.about(asked, said)
+        await self._lookup.make_ready(inquiry)
+        stored = self._lookup.candidates(inquiry, self._lookup.entry(inquiry))
+        now, rules = self._core.clock(), inquiry.rules
         decision, findings = self._core.policy.explain(asked.request, stored, rules, now, secret=inquiry.secret)
         if why is not None:
             decision = Forward(may_be_stored=False, forward="bypass", why=why)

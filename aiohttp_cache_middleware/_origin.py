@@ -7,7 +7,7 @@ import copy
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -127,13 +127,12 @@ class Origin:
             return await self.pass_through(exchange, decision)
         flights = self._core.flights
         # Without a store that tells its secret the key is good for sharing, and for nothing else.
-        key = exchange.key or self._lookup.key(exchange)
+        key = exchange.key or self._lookup.key(exchange.inquiry)
         if not exchange.has_waited and not flights.is_uncacheable(key):
             exchange.has_waited = True
             if await self._is_brought_by_another(exchange, key):
                 exchange.is_collapsed = True
-                # What was fetched while this request waited is as new as if it had been fetched for it.
-                exchange.rules = replace(exchange.rules, refresh=False)
+                exchange.forget_refresh()
                 return await self._answer(exchange)
         flight = flights.lead(key, partial(self._core.guarded.unclaim, key))
         try:
@@ -194,16 +193,16 @@ class Origin:
         # A store that was not open in time may be by now; where others wait for the response, it gets more time.
         if not exchange.key and flight.has_followers:
             await core.guarded.wait_until_open(OPENING_PATIENCE)
-        has_key = exchange.key or self._lookup.has_key(exchange)
+        has_key = exchange.key or self._lookup.has_key(exchange.inquiry)
         if response is None or not has_key:
             why = "the response's class can't be ours" if has_key else "there is no store"
             core.counters.bypasses[why] += 1
-            core.flights.note_uncacheable(exchange.key or self._lookup.key(exchange))
+            core.flights.note_uncacheable(exchange.key or self._lookup.key(exchange.inquiry))
             flight.land(stored=False)
             return arrival.response
         core.counters.misses += not exchange.is_background
         await self._invalidate(exchange, origin)
-        await self._update_by_head(exchange, origin)
+        self._update_by_head(exchange, origin)
         response.cache_key = exchange.key
         try:
             storing = self._keeper.receive(exchange, response, origin, flight, arrival.tampered)
@@ -247,11 +246,11 @@ class Origin:
             for key in await core.guarded.tagged(url_tag(url, secret, core.settings.ignored_params)):
                 core.guarded.delete(key)
 
-    async def _update_by_head(self, exchange: Exchange, origin: OriginResponse) -> None:
+    def _update_by_head(self, exchange: Exchange, origin: OriginResponse) -> None:
         """Renew or remove the stored responses that the answer to a HEAD speaks of too (RFC 9111 §4.3.5)."""
         core = self._core
-        for method in core.policy.also_answered_by(exchange.asked.request.method):
-            found = await self._lookup.responses(exchange, await core.guarded.get(self._lookup.key(exchange, method)))
+        for method in exchange.inquiry.other_methods:
+            found = self._lookup.responses(exchange.inquiry, self._lookup.entry(exchange.inquiry, method))
             stored = [one for one in found if selects(one.vary, exchange.asked.request.headers, exchange.secret)]
             renewed, invalid = core.policy.freshened_by_head(stored, origin, exchange.rules, core.clock())
             for one in renewed:
@@ -268,7 +267,7 @@ class Origin:
         """Revalidate a response that was handed out stale (RFC 5861 §3); one at a time per key."""
         request = copy.copy(exchange.request)
         request.headers = request.headers.copy()
-        background = replace(exchange, request=request, scope=None, is_background=True)
+        background = exchange.in_background(request)
 
         async def refresh() -> None:
             if not self._core.guarded.claim(exchange.key):

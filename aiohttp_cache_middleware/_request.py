@@ -111,6 +111,12 @@ class Asked(NamedTuple):
     connection: tuple[ConnectionFact, ...] = ()
     decoded: bool = True
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether it has no credentials and no body."""
+        headers = self.request.headers
+        return self.body is None and hdrs.AUTHORIZATION not in headers and hdrs.COOKIE not in headers
+
 
 @dataclass(frozen=True, slots=True)
 class Uncacheable:
@@ -129,6 +135,16 @@ class Uncacheable:
 def is_untouchable(request: ClientRequest) -> bool:
     """Tell whether *request* is none of a cache's business: a tunnel, or the start of another protocol."""
     return hdrs.UPGRADE in request.headers or request.method == hdrs.METH_CONNECT
+
+
+def is_asked_again(asked: Asked, request: ClientRequest) -> bool:
+    """Tell whether `snapshot_request` would give *asked*, which has no body, of *request*, made for the same URL."""
+    return (
+        request.headers == asked.request.headers
+        and not request.body
+        and request.session.auto_decompress is asked.decoded
+        and _connection_facts(request) == asked.connection
+    )
 
 
 async def snapshot_request(request: ClientRequest, *, read_body: bool = True) -> Asked | Uncacheable:

@@ -8,9 +8,10 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import cached_property, lru_cache, partial
 from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from aiohttp import ClientRequest, ClientResponse, HttpVersion, HttpVersion10, HttpVersion11, StreamReader
+from aiohttp.helpers import noop
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from ._model import FOREVER, Header, RawHeader, StoredResponse
@@ -55,6 +56,31 @@ _BODILESS_STATUSES = frozenset({204, 304})  # RFC 9110 §15.3.5, §15.4.5
 _KEEPS_RAW_COOKIES = hasattr(ClientResponse, "_raw_cookie_headers")  # aiohttp 3.12.7
 
 
+class Replay(NamedTuple):
+    """
+    What a response that is not aiohttp's is made of.
+
+    One object instead of seven attributes: Python keeps only 30 in the compact form that is made in no time.
+
+    Attributes:
+        stored: The stored response.
+        headers: The fields that it shows.
+        body: What it gives to read.
+        load: Gives the stored body where it is not in `stored`, and blocks.
+        now: POSIX time at which it was handed out.
+        is_stale: Whether it is served though the policy calls it stale.
+        read_bufsize: The session's, for its stream.
+    """
+
+    stored: StoredResponse
+    headers: tuple[Header, ...]
+    body: bytes | Pump | Callable[[], bytes]
+    load: Callable[[], bytes] | None
+    now: float
+    is_stale: bool
+    read_bufsize: int
+
+
 class CachedResponse(ClientResponse):
     """
     A response, from the cache or from the origin: aiohttp's own, and where it came from.
@@ -71,14 +97,10 @@ class CachedResponse(ClientResponse):
     age: float | None = None
 
     # Of a response that is not aiohttp's; what replay() sets.
-    _stored: StoredResponse | None = None
-    _now: float = 0.0
-    _is_stale: bool = False
-    _shown: tuple[Header, ...] = ()
-    _replayed: bytes | Pump | Callable[[], bytes] = b""
-    _load: Callable[[], bytes] | None = None
-    _read_bufsize: int = 2**16
+    _replay: Replay | None = None
     _shown_cookies: SimpleCookie | None = None
+
+    _content: StreamReader | None = None
 
     # Of a response that is aiohttp's; what watch_body() sets.
     _watcher: BodyWatcher | None = None
@@ -88,19 +110,19 @@ class CachedResponse(ClientResponse):
     @cached_property
     def created_at(self) -> datetime | None:
         """When it was stored, or renewed by a 304; aware, UTC; ``None`` on a response that is not from the cache."""
-        return _moment(self._stored.created_time) if self._stored is not None and self.from_cache else None
+        return _moment(self._replay.stored.created_time) if self._replay is not None and self.from_cache else None
 
     @cached_property
     def expires(self) -> datetime | None:
         """When it stops being fresh; aware, UTC; ``None`` for never, and on a response that is not from the cache."""
-        return _moment(self._stored.expires_time) if self._stored is not None and self.from_cache else None
+        return _moment(self._replay.stored.expires_time) if self._replay is not None and self.from_cache else None
 
     @cached_property
     def is_expired(self) -> bool | None:
         """Whether it had expired when it was handed out; ``None`` on a response that is not from the cache."""
-        if self._stored is None or not self.from_cache:
+        if self._replay is None or not self.from_cache:
             return None
-        return self._is_stale or self._now >= self._stored.expires_time
+        return self._replay.is_stale or self._replay.now >= self._replay.stored.expires_time
 
     @property
     def body(self) -> bytes:
@@ -110,10 +132,10 @@ class CachedResponse(ClientResponse):
         Raises:
             RuntimeError: The body is still on its way from the origin.
         """
-        if self._stored is not None:
-            if self._body is not None and len(self._body) == self._stored.size:
+        if self._replay is not None:
+            if self._body is not None and len(self._body) == self._replay.stored.size:
                 return self._body
-            return _load_body(self._stored, self._load)
+            return _load_body(self._replay.stored, self._replay.load)
         body = whole_body(self)
         if body is None:
             raise RuntimeError("The body is still on its way from the origin: read() it first")
@@ -122,35 +144,46 @@ class CachedResponse(ClientResponse):
     @property
     def size(self) -> int:
         """Length of the whole body in bytes; of a response from the origin, what has arrived so far."""
-        return self._stored.size if self._stored is not None else self.content.total_bytes
+        return self._replay.stored.size if self._replay is not None else self.content.total_bytes
 
     @property
     def request_headers(self) -> CIMultiDictProxy[str]:
         """Header fields of the request that the origin answered; of a stored response without credentials."""
-        if self._stored is not None:
-            return CIMultiDictProxy(CIMultiDict(self._stored.request_headers))
+        if self._replay is not None:
+            return CIMultiDictProxy(CIMultiDict(self._replay.stored.request_headers))
         return self.request_info.headers
 
     # What follows is aiohttp's, made when it is asked for. A `cached_property` gives way to what aiohttp assigns.
 
     @cached_property
     def _headers(self) -> CIMultiDictProxy[str]:  # type: ignore[override]
-        if self._stored is not None and self._shown is self._stored.headers:
-            return self._stored.fields
-        return CIMultiDictProxy(CIMultiDict(self._shown))
+        replay = self._replay
+        if replay is None:
+            return CIMultiDictProxy(CIMultiDict())  # before ClientResponse.start()
+        if replay.headers is replay.stored.headers:
+            return replay.stored.fields
+        return CIMultiDictProxy(CIMultiDict(replay.headers))
 
     @cached_property
     def _raw_headers(self) -> tuple[RawHeader, ...]:  # type: ignore[override]
-        stored = self._stored
-        if stored is not None and stored.raw_headers is not None:
-            return _raw_of(self._shown, stored.headers, stored.raw_headers)
-        return _encoded(self._shown)
+        replay = self._replay
+        if replay is None:
+            return ()
+        stored = replay.stored
+        if stored.raw_headers is not None:
+            return _raw_of(replay.headers, stored.headers, stored.raw_headers)
+        return _encoded(replay.headers)
 
-    @cached_property
-    def content(self) -> StreamReader:  # type: ignore[override]
-        if self._stored is None:
-            return cast("StreamReader", None)  # before ClientResponse.start()
-        return self._make_content()
+    @property
+    def content(self) -> StreamReader:
+        """The body as a stream."""
+        if self._content is None and self._replay is not None:
+            self._content = self._make_content(self._replay)
+        return cast("StreamReader", self._content)  # `None` before ClientResponse.start(), as aiohttp has it
+
+    @content.setter
+    def content(self, content: StreamReader) -> None:
+        self._content = content
 
     @property
     def cookies(self) -> SimpleCookie:
@@ -159,7 +192,7 @@ class CachedResponse(ClientResponse):
 
         Those of a stored response are shown here only: aiohttp doesn't find them where it looks for the session's jar.
         """
-        if self._stored is None or self._cookies is not None:
+        if self._replay is None or self._cookies is not None:
             return super().cookies
         if self._shown_cookies is None:
             self._shown_cookies = _parse_cookies(self.headers.getall("Set-Cookie", ()))
@@ -171,9 +204,10 @@ class CachedResponse(ClientResponse):
 
     async def read(self) -> bytes:
         """Read the whole body, as `aiohttp.ClientResponse.read` does."""
-        body = self._replayed
-        if self._stored is None or self._body is not None or self._released or "content" in self.__dict__:
+        replay = self._replay
+        if replay is None or self._body is not None or self._released or self._content is not None:
             return await super().read()
+        body = replay.body
         if isinstance(body, Pump):
             body.piece_size = WHOLE_PIECE_SIZE
         # A response_class of the caller's may have a read() of its own.
@@ -186,6 +220,12 @@ class CachedResponse(ClientResponse):
 
     def release(self) -> Any:
         """Let go of the response, as `aiohttp.ClientResponse.release` does."""
+        if self._replay is not None and type(self) is CachedResponse:
+            # It has no connection and no writer; leaving `async with` lets go twice.
+            if not self._released:
+                self._notify_content()
+            self._closed = True
+            return noop()
         if self._watcher is not None:
             self._watcher.released()
         return super().release()
@@ -198,11 +238,11 @@ class CachedResponse(ClientResponse):
 
     def _notify_content(self) -> None:
         """Make what is read after ``release`` or ``close`` fail; without making a stream for that."""
-        if self._stored is None or "content" in self.__dict__:
+        if self._replay is None or self._content is not None:
             super()._notify_content()
             return
-        if isinstance(self._replayed, Pump):
-            self._replayed.close()
+        if isinstance(self._replay.body, Pump):
+            self._replay.body.close()
         self._released = True
 
     async def _trace_chunk(self, body: bytes) -> None:
@@ -213,20 +253,19 @@ class CachedResponse(ClientResponse):
             self.close()
             raise
 
-    def _make_content(self) -> StreamReader:
+    def _make_content(self, replay: Replay) -> StreamReader:
         if _is_bodiless(self.method, self.status):
             return empty_stream()
-        body = self._replayed() if callable(self._replayed) else self._replayed
         options: dict[str, Any] = {
-            "limit": self._read_bufsize,
+            "limit": replay.read_bufsize,
             "loop": self._loop,
             "is_chunked": "chunked" in self.headers.get("Transfer-Encoding", "").lower(),
         }
         if self._released:
-            content = memory_stream(b"", **options)
-            self.__dict__["content"] = content
+            self._content = content = memory_stream(b"", **options)
             super()._notify_content()
             return content
+        body = replay.body() if callable(replay.body) else replay.body
         if isinstance(body, Pump):
             content = body.stream(**options)
             content.on_eof(partial(_mark_closed, weakref.ref(self)))
@@ -264,6 +303,9 @@ def adopt(response: ClientResponse) -> CachedResponse | None:
         response.__class__ = cached_class(type(response))
     except TypeError:
         return None
+    # aiohttp has assigned it where a property of ours is now.
+    if "content" in vars(response):
+        response.content = vars(response).pop("content")
     return cast("CachedResponse", response)
 
 
@@ -297,8 +339,8 @@ def replay(
         add_headers: Fields to add to those shown.
         drop_headers: Lower-case names of fields not to show.
     """
-    cls = cached_class(request.response_class)
-    response = _blank(request) if cls is CachedResponse else _construct(cls, request)
+    cls = request.response_class
+    response = _blank(request) if cls is CachedResponse else _construct(cached_class(cls), request)
     shown = stored if answer is None else answer
     headers = shown.headers
     if drop_headers:
@@ -312,20 +354,17 @@ def replay(
     response.cache_key = cache_key
     if from_cache:
         response.age = age
-    response._stored = stored
-    response._now = now
-    response._is_stale = is_stale
-    response._shown = headers
-    response._load = load if reader is None else reader.load
-    response._read_bufsize = request._session._read_bufsize
+    body: bytes | Pump | Callable[[], bytes] = b""
     if _is_bodiless(request.method, shown.status):
         if reader is not None:
             reader.close()
     elif answer is None and reader is None and isinstance(stored.body, bytes):
-        response._replayed = stored.body
+        body = stored.body
     else:
-        response._replayed = _body_to_replay(stored, answer, reader, load)
-        response._closed = not isinstance(response._replayed, Pump)
+        body = _body_to_replay(stored, answer, reader, load)
+        response._closed = not isinstance(body, Pump)
+    load = load if reader is None else reader.load
+    response._replay = Replay(stored, headers, body, load, now, is_stale, request._session._read_bufsize)
     return response
 
 

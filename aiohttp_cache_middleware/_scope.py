@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
+
+from ._options import CacheOptions
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
     from ._flights import Flight
     from ._model import StoredResponse
-    from ._options import CacheOptions
 
 
 @dataclass(slots=True, eq=False)
@@ -36,10 +38,12 @@ class Hop:
         self.flight.land(stored=False)
 
 
-@dataclass(slots=True, eq=False)
-class RequestScope:
+class RequestScope(SimpleNamespace):  # as aiohttp types it
     """
-    One ``session.request(...)`` from its `on_request_start` to its end.
+    One ``session.request(...)`` from its `on_request_start` to its end; the context of a TraceConfig of ours.
+
+    Args:
+        trace_request_ctx: As the caller passed it; `CacheOptions` are the request's own.
 
     Attributes:
         session: The session it belongs to; a request that another session makes meanwhile is not in it.
@@ -48,39 +52,42 @@ class RequestScope:
         followed: Hops that were followed, oldest first.
     """
 
-    session: ClientSession
-    options: CacheOptions | None = None
+    # Defaults of the class: most requests change neither, and each costs a hit its time.
     arrived: Hop | None = None
-    followed: list[Hop] = field(default_factory=list)
+    followed: tuple[Hop, ...] = ()
 
-    @property
-    def has_hops(self) -> bool:
-        """Whether there were redirects whose fate is open."""
-        return self.arrived is not None or bool(self.followed)
+    session: ClientSession
+    token: Token[RequestScope | None]
+
+    def __init__(self, trace_request_ctx: object = None) -> None:
+        self.options = trace_request_ctx if isinstance(trace_request_ctx, CacheOptions) else None
+
+    def enter(self, session: ClientSession) -> None:
+        """Be in force in this context, for requests of *session*."""
+        self.session = session
+        self.token = _SCOPE.set(self)
+
+    def leave(self) -> None:
+        """End: drop the hops that led to nothing, and let the scope around be in force again."""
+        _SCOPE.reset(self.token)
+        if self.arrived is not None or self.followed:
+            self.follow()
+            for hop in self.take_followed():
+                hop.drop()
 
     def follow(self) -> None:
         """Note that aiohttp follows the hop that arrived last."""
         if self.arrived is not None:
-            self.followed.append(self.arrived)
+            self.followed += (self.arrived,)
             self.arrived = None
 
     def take_followed(self) -> tuple[Hop, ...]:
         """Give the hops that led here; whoever takes them stores or drops them."""
-        hops = tuple(self.followed)
-        self.followed.clear()
+        hops, self.followed = self.followed, ()
         return hops
-
-    def end(self) -> None:
-        """Drop the hops that led to nothing."""
-        self.follow()
-        for hop in self.take_followed():
-            hop.drop()
 
 
 _SCOPE: ContextVar[RequestScope | None] = ContextVar("aiohttp_cache_middleware_scope", default=None)
-
-enter = _SCOPE.set
-leave = _SCOPE.reset
 
 
 def scope_of(session: ClientSession) -> RequestScope | None:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import ClientSession, TraceConfig
 
-from . import _scope
 from ._middleware import CacheMiddleware
-from ._options import CacheOptions
+from ._scope import RequestScope
 
 if TYPE_CHECKING:
     from aiohttp import (
@@ -28,7 +27,7 @@ class CacheTraceConfig(TraceConfig):
     """The TraceConfig that `cache_trace_config` returns; `cache` is what it installs."""
 
     def __init__(self, cache: CacheMiddleware) -> None:
-        super().__init__()
+        super().__init__(RequestScope)
         self.cache = cache
         self.on_request_start.append(self._enter)
         self.on_request_redirect.append(_follow)
@@ -36,23 +35,19 @@ class CacheTraceConfig(TraceConfig):
         self.on_request_exception.append(_leave)
         self.freeze()
 
-    async def _enter(self, session: ClientSession, context: SimpleNamespace, params: TraceRequestStartParams) -> None:
+    async def _enter(self, session: ClientSession, scope: SimpleNamespace, params: TraceRequestStartParams) -> None:
         install(session, self.cache)
-        options = context.trace_request_ctx
-        scope = _scope.RequestScope(session, options if isinstance(options, CacheOptions) else None)
-        context.cache_scope, context.cache_token = scope, _scope.enter(scope)
+        scope.enter(session)
 
 
-async def _follow(session: ClientSession, context: SimpleNamespace, params: TraceRequestRedirectParams) -> None:
-    context.cache_scope.follow()
+async def _follow(session: ClientSession, scope: SimpleNamespace, params: TraceRequestRedirectParams) -> None:
+    scope.follow()
 
 
 async def _leave(
-    session: ClientSession, context: SimpleNamespace, params: TraceRequestEndParams | TraceRequestExceptionParams
+    session: ClientSession, scope: SimpleNamespace, params: TraceRequestEndParams | TraceRequestExceptionParams
 ) -> None:
-    _scope.leave(context.cache_token)
-    if context.cache_scope.has_hops:
-        context.cache_scope.end()
+    scope.leave()
 
 
 def cache_trace_config(

@@ -19,7 +19,7 @@ from tests.conftest import Origin
 
 Make = Callable[..., ClientSession]
 
-STORE_METHODS = ["secret", "get", "peek", "put", "delete", "tagged", "open_body", "spool", "claim", "unclaim"]
+STORE_METHODS = ["secret", "peek", "put", "delete", "tagged", "open_body", "spool", "claim", "unclaim"]
 """What the path of a request asks of a store."""
 
 
@@ -38,7 +38,7 @@ class BrokenStore:
     def __getattr__(self, name: str) -> Any:
         if name == "known_secret" and "secret" in self._broken:
             return None  # as a store that can't be opened
-        if name == "is_open" and "get" in self._broken:
+        if name == "is_open" and "secret" in self._broken:
             return False
         if name not in self._broken:
             return getattr(self._store, name)

@@ -194,12 +194,18 @@ def shown_on_forward(
 
 def _selected(request: Request, stored: Sequence[StoredResponse], rules: Rules, secret: bytes) -> StoredResponse | None:
     """Give the newest of *stored* that fits *request* and the lists; ``None`` if none does."""
-    usable = [
-        one
-        for one in stored
-        if (not one.vary or selects(one.vary, request.headers, secret)) and _is_allowed(one, rules)
-    ]
-    return usable[0] if len(usable) == 1 else max(usable, key=_created_time, default=None)
+    newest: StoredResponse | None = None
+    for one in stored:
+        if (newest is None or one.created_time > newest.created_time) and _answers(one, request, rules, secret):
+            newest = one
+    return newest
+
+
+def _answers(stored: StoredResponse, request: Request, rules: Rules, secret: bytes) -> bool:
+    """Vary selects it, and the lists hold on reading too; a hop that was followed is judged by where it led."""
+    if stored.vary and not selects(stored.vary, request.headers, secret):
+        return False
+    return _allows_code(stored.status, rules) or stored.redirects_to is not None
 
 
 def _of_request(request: Request, rules: Rules) -> Iterator[Finding]:
@@ -228,21 +234,12 @@ def _of_stored(stored: StoredResponse, rules: Rules, now: float) -> Iterator[Fin
     yield Finding("options", "it stands in for a failing origin", stands_in, f"stale_if_error={rules.stale_if_error:g}")
 
 
-def _created_time(stored: StoredResponse) -> float:
-    return stored.created_time
-
-
 def _expiration(rules: Rules) -> Expiration:
     return rules.override or rules.default or Expiration()
 
 
 def _allows_code(status: int, rules: Rules) -> bool:
     return status in (DEFAULT_CODES if rules.allowed_codes is None else rules.allowed_codes)
-
-
-def _is_allowed(stored: StoredResponse, rules: Rules) -> bool:
-    """The lists hold on reading too; a hop that was followed is judged by where it led."""
-    return _allows_code(stored.status, rules) or stored.redirects_to is not None
 
 
 def _selecting_names(request: Request, response: OriginResponse) -> tuple[str, ...]:

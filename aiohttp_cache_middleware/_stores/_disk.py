@@ -177,7 +177,7 @@ class DiskStore:
         """Give the 32 bytes of the directory's secret file; *patient*: however long opening takes."""
         if patient and self._database is None:
             await self._manage(_nothing_with)
-        if self._secret is None:
+        if self._secret is None or self._database is None:
             self._secret = (await self._opened()).secret
         return self._secret
 

@@ -97,7 +97,7 @@ class Store(Protocol):
         """
         Give the 32 bytes that key this store's digests, the same for all who use the store; opens it if need be.
 
-        After the first call it answers at once, without suspending.
+        While the store is open it answers at once, without suspending.
 
         Args:
             patient: Wait for the store to open, as somebody may who looks into it; a request has a deadline.

@@ -1,0 +1,158 @@
+"""What is remembered of requests: only what another request would ask again, and never who asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientRequest, ClientSession
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
+
+from aiohttp_cache_middleware import CacheMiddleware, MemoryStore
+from aiohttp_cache_middleware import _inquiries as module
+from aiohttp_cache_middleware._inquiries import Inquiries
+from aiohttp_cache_middleware._lookup import Lookup
+from aiohttp_cache_middleware._options import CacheOptions
+
+PLAIN: dict[str, Any] = {"method": "GET", "url": "http://site.com/a?x=1"}
+
+
+def request(session: ClientSession, *, method: str, url: str, **arguments: Any) -> ClientRequest:
+    return ClientRequest(method, URL(url), session=session, loop=asyncio.get_running_loop(), **arguments)
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[ClientSession]:
+    async with ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+def cache() -> CacheMiddleware:
+    return CacheMiddleware(store=MemoryStore(), include_headers=True, allowed_methods=("GET", "POST"))
+
+
+@pytest.fixture
+def inquiries(cache: CacheMiddleware) -> Inquiries:
+    return cache._inquiries
+
+
+async def test_the_same_request_asks_the_same(inquiries: Inquiries, session: ClientSession) -> None:
+    inquiry = await inquiries.understand(request(session, **PLAIN), None)
+    assert inquiries.remembered(request(session, **PLAIN)) is inquiry
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"method": "HEAD"},
+        {"url": "http://site.com/a?x=2"},
+        {"url": "http://user@site.com/a?x=1"},
+        {"headers": {"X-One": "1"}},
+        {"headers": {"Accept": "text/html"}},
+        {"headers": {"Range": "bytes=0-1"}},
+        {"headers": {"Host": "elsewhere"}},
+        {"headers": {"Authorization": "Bearer x"}},
+        {"cookies": {"a": "1"}},
+        {"data": b"x"},
+        {"ssl": False},
+        {"server_hostname": "elsewhere"},
+    ],
+    ids=str,
+)
+async def test_a_request_that_differs_asks_anew(
+    inquiries: Inquiries, session: ClientSession, other: dict[str, Any]
+) -> None:
+    await inquiries.understand(request(session, **PLAIN), None)
+    assert inquiries.remembered(request(session, **{**PLAIN, **other})) is None
+
+
+async def test_another_session_that_decodes_otherwise_asks_anew(inquiries: Inquiries, session: ClientSession) -> None:
+    await inquiries.understand(request(session, **PLAIN), None)
+    async with ClientSession(auto_decompress=False) as other:
+        assert inquiries.remembered(request(other, **PLAIN)) is None
+
+
+@pytest.mark.parametrize(
+    "personal",
+    [
+        {"headers": {"Authorization": "Bearer x"}},
+        {"headers": {"Cookie": "a=1"}},
+        {"cookies": {"a": "1"}},
+        {"url": "http://user:password@site.com/a"},
+        {"method": "POST", "data": b"x"},
+    ],
+    ids=str,
+)
+async def test_nothing_personal_is_remembered(
+    inquiries: Inquiries, session: ClientSession, personal: dict[str, Any]
+) -> None:
+    await inquiries.understand(request(session, **{**PLAIN, **personal}), None)
+    assert inquiries.remembered(request(session, **{**PLAIN, **personal})) is None
+    assert not inquiries._remembered
+
+
+async def test_what_was_asked_with_options_is_not_remembered(inquiries: Inquiries, session: ClientSession) -> None:
+    await inquiries.understand(request(session, **PLAIN), CacheOptions(expire_after=1))
+    assert inquiries.remembered(request(session, **PLAIN)) is None
+
+
+async def test_other_options_are_obeyed_at_once(
+    cache: CacheMiddleware, inquiries: Inquiries, session: ClientSession
+) -> None:
+    await inquiries.understand(request(session, **PLAIN), None)
+    cache.expire_after = 7
+    assert inquiries.remembered(request(session, **PLAIN)) is None
+
+
+async def test_memory_is_bounded(inquiries: Inquiries, session: ClientSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 2)
+    for number in range(3):
+        await inquiries.understand(request(session, method="GET", url=f"http://site.com/{number}"), None)
+    assert inquiries.remembered(request(session, method="GET", url="http://site.com/0")) is None
+    assert inquiries.remembered(request(session, method="GET", url="http://site.com/2")) is not None
+
+
+async def test_a_mutable_request_does_not_change_what_is_remembered(
+    inquiries: Inquiries, session: ClientSession
+) -> None:
+    first = request(session, **PLAIN)
+    await inquiries.understand(first, None)
+    first.headers["X-One"] = "1"
+    assert inquiries.remembered(first) is None
+    assert inquiries.remembered(request(session, **PLAIN)) is not None
+
+
+NAMES = st.sampled_from(["Accept", "accept", "X-One", "x-one", "Range", "Host", "Authorization", "Cookie"])
+ASKED = st.fixed_dictionaries(
+    {
+        "method": st.sampled_from(["GET", "HEAD", "POST"]),
+        "url": st.sampled_from(
+            ["http://h", "http://h/", "http://h/#f", "http://h:80/", "http://h/?", "http://h/?a=1", "http://h/%61"]
+        ),
+        "headers": st.lists(st.tuples(NAMES, st.sampled_from(["", "1", "2"])), max_size=3),
+    },
+    optional={"data": st.sampled_from([b"", b"1"]), "ssl": st.just(False)},
+)
+
+
+@given(st.lists(ASKED, min_size=2, max_size=6))
+def test_what_is_remembered_has_the_key_it_would_have_anew(requests: list[dict[str, Any]]) -> None:
+    async def ask() -> None:
+        cache = CacheMiddleware(store=MemoryStore(), include_headers=True, allowed_methods=("GET", "POST"))
+        inquiries, lookup = cache._inquiries, Lookup(cache._core)
+        async with ClientSession() as session:
+            for one in requests:
+                remembered = inquiries.remembered(request(session, **one))
+                anew = await inquiries.understand(request(session, **one), None)
+                if remembered is not None:
+                    assert lookup.has_key(remembered)
+                    assert lookup.has_key(anew)
+                    assert remembered.key == anew.key
+                    assert remembered.passing == anew.passing
+
+    asyncio.run(ask())
