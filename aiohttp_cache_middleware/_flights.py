@@ -48,14 +48,13 @@ class Flight:
     It keeps nothing of the leader's alive: a response that he drops takes the flight down with it.
     """
 
-    __slots__ = ("_landed", "_on_landing", "_urging", "_urgings", "has_followers", "leader", "started")
+    __slots__ = ("_landed", "_on_landing", "_urging", "_urgings", "leader", "started")
 
     def __init__(self, on_landing: Callable[[Flight], None]) -> None:
         task = asyncio.current_task()
         self.leader = None if task is None else weakref.ref(task)
         self.started = clock()
-        self.has_followers = False
-        self._landed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._landed: asyncio.Future[bool] | None = None  # until somebody waits
         self._on_landing: Callable[[Flight], None] | None = on_landing
         self._urgings: weakref.WeakMethod[Callable[[], bool]] | None = None
         self._urging: asyncio.TimerHandle | None = None
@@ -67,8 +66,14 @@ class Flight:
             if self._urging is not None:
                 self._urging.cancel()
             on_landing(self)
-            if not self._landed.done() and not self._landed.get_loop().is_closed():
-                self._landed.set_result(stored)
+            landed = self._landed
+            if landed is not None and not landed.done() and not landed.get_loop().is_closed():
+                landed.set_result(stored)
+
+    @property
+    def has_followers(self) -> bool:
+        """Whether somebody waits, or has waited."""
+        return self._landed is not None
 
     def when_followed(self, hurry: Callable[[], bool]) -> None:
         """
@@ -92,13 +97,18 @@ class Flight:
         return not is_own and clock() < self.started + FOLLOWER_PATIENCE
 
     async def wait(self) -> bool:
-        """Wait for the landing, as long as is reasonable; tell whether the response has been stored."""
-        if not self.has_followers:
-            self.has_followers = True
+        """
+        Wait for the landing, as long as is reasonable; tell whether the response has been stored.
+
+        Only of a flight that `Flights.get` gave just now, which is under way.
+        """
+        landed = self._landed
+        if landed is None:
+            landed = self._landed = asyncio.get_running_loop().create_future()
             self._urge()
         remaining = self.started + FOLLOWER_PATIENCE - clock()
-        await asyncio.wait((self._landed,), timeout=max(0.0, remaining))
-        return self._landed.done() and self._landed.result()
+        await asyncio.wait((landed,), timeout=max(0.0, remaining))
+        return landed.done() and landed.result()
 
     def _urge(self) -> None:
         hurry = None if self._urgings is None else self._urgings()

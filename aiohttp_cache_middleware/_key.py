@@ -82,7 +82,6 @@ def primary_key(
         with_range: Whether Range and If-Range count.
         secret: Keys the digest.
     """
-    identity = _identity(asked, ignored_params)
     # One flat tuple of a fixed length, so that no value can stand for another.
     parts = (
         KEY_FORMAT,
@@ -91,23 +90,14 @@ def primary_key(
         _canonical_url(asked.request.url, ignored_params),
         asked.decoded,
         asked.connection or None,
-        identity,
+        _identity(asked, ignored_params),
         _counted_headers(asked, ignored_params, include_headers) if include_headers else None,
         _range(asked) if with_range else None,
         None if asked.body is None else _canonical_body(asked.body, ignored_params),
     )
-    # What identifies somebody is not kept in memory for longer than it takes.
-    return _remembered_digest(parts, secret) if identity is None and asked.body is None else _digest(parts, secret)
-
-
-def _digest(parts: tuple[object, ...], secret: bytes) -> str:
     hasher = _keyed(secret, b"primary key").copy()
     hasher.update(_packed(parts))
     return hasher.hexdigest()
-
-
-# 0.3 µs instead of 2.5 for what is asked again and again.
-_remembered_digest = lru_cache(maxsize=2048)(_digest)
 
 
 def url_tag(url: str, secret: bytes, ignored_params: frozenset[str] = frozenset()) -> str:

@@ -152,7 +152,6 @@ class Origin:
         core, request, fallback = self._core, exchange.request, decision.fallback
         conditions = decision.headers if isinstance(decision, Revalidate) else ()
         core.counters.revalidations += bool(conditions)
-        credentials = _credentials(request)
         request_time = core.clock()
         try:
             response = await _send(exchange, conditions, has_fallback=fallback is not None)
@@ -167,7 +166,7 @@ class Origin:
             return stale
         origin = self._origin_response(response, request_time)
         try:
-            tampered = _tampered(credentials, response)
+            tampered = _tampered(exchange, response)
             return await self._take(Arrival(exchange, decision, response, origin, flight, tampered))
         except BaseException:
             response.close()  # nobody else has it yet
@@ -296,6 +295,8 @@ async def _send(exchange: Exchange, conditions: tuple[Header, ...], *, has_fallb
     here. It retries once over a new connection, and makes a timeout of its cancellation.
     """
     request, handler = exchange.request, exchange.handler
+    if not (conditions or has_fallback):
+        return await handler(request)
     with _conditional(request, conditions), timer_of(request) if has_fallback else nullcontext():
         try:
             return await handler(request)
@@ -321,14 +322,11 @@ def _conditional(request: ClientRequest, conditions: tuple[Header, ...]) -> Iter
             request.headers.popall(name, None)
 
 
-def _credentials(request: ClientRequest) -> tuple[list[str], ...]:
-    return tuple(request.headers.getall(name, []) for name in CREDENTIALS)
-
-
-def _tampered(before: tuple[list[str], ...], response: ClientResponse) -> str | None:
+def _tampered(exchange: Exchange, response: ClientResponse) -> str | None:
     """Tell why a response may not be stored whose request was changed behind the cache; the key doesn't know of it."""
-    sent = response.request_info.headers
-    for name, values in zip(CREDENTIALS, before, strict=True):
-        if sent.getall(name, []) != values:
-            return f"a middleware behind the cache changed {name}"
+    seen, sent = exchange.asked.request.headers, response.request_info.headers
+    if sent != seen:
+        for name in CREDENTIALS:
+            if sent.getall(name, []) != seen.getall(name, []):
+                return f"a middleware behind the cache changed {name}"
     return None

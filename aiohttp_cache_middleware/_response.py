@@ -396,9 +396,11 @@ def headers_of(response: ClientResponse) -> tuple[tuple[Header, ...], tuple[RawH
     Returns:
         Those that aiohttp shows, and those that came; ``None`` for the latter where encoding the former gives them.
     """
-    shown = tuple((str(name), str(value)) for name, value in response.headers.items())
-    raw = tuple((bytes(name), bytes(value)) for name, value in response.raw_headers)
-    return shown, None if raw == _encoded(shown) else raw
+    shown = tuple([(str(name), str(value)) for name, value in response.headers.items()])
+    raw = response.raw_headers
+    if len(raw) == len(shown) and all(map(_is_encoded, shown, raw)):
+        return shown, None
+    return shown, tuple([(bytes(name), bytes(value)) for name, value in raw])
 
 
 def watch_body(response: CachedResponse, watcher: BodyWatcher) -> None:
@@ -574,6 +576,11 @@ def _encoded(headers: tuple[Header, ...]) -> tuple[RawHeader, ...]:
     return tuple(
         (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in headers
     )
+
+
+def _is_encoded(header: Header, raw: RawHeader) -> bool:
+    name, value = header
+    return name.encode("utf-8", "surrogateescape") == raw[0] and value.encode("utf-8", "surrogateescape") == raw[1]
 
 
 def _raw_of(shown: tuple[Header, ...], stored: tuple[Header, ...], raw: tuple[RawHeader, ...]) -> tuple[RawHeader, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from ._model import Entry, StoredResponse, Variant, VariantIndex, Vary
 
@@ -11,8 +11,7 @@ MAX_VARIANTS = 32
 """Variants kept for one primary key; the one stored first goes first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """What to write and what to remove so that a response can be found again."""
 
     puts: tuple[tuple[str, Entry], ...]
@@ -31,7 +30,8 @@ def place(primary: str, existing: Entry | None, new: StoredResponse) -> Placemen
     """
     variants = existing.variants if isinstance(existing, VariantIndex) else ()
     if not new.vary:
-        return Placement(((primary, new.replace(key=primary)),), tuple(one.key for one in variants))
+        own = new if new.key == primary else new.replace(key=primary)
+        return Placement(((primary, own),), tuple([one.key for one in variants]))
     variant = Variant(variant_key(primary, new.vary), new.vary)
     others = tuple(one for one in variants if one.key != variant.key)
     index = VariantIndex(new.url, (variant, *others[: MAX_VARIANTS - 1]))

@@ -48,7 +48,19 @@ entries = responses | indexes
 codecs = st.lists(st.binary(max_size=80), max_size=2).map(Codec)
 
 A_RESPONSE = StoredResponse(
-    "k", "GET", "http://x/", 200, "OK", (1, 1), (("A", "b"),), 1, 2, 3, math.inf, body=b"body", vary=(("a", b"1"),)
+    key="k",
+    method="GET",
+    url="http://x/",
+    status=200,
+    reason="OK",
+    version=(1, 1),
+    headers=(("A", "b"),),
+    request_time=1,
+    response_time=2,
+    created_time=3,
+    expires_time=math.inf,
+    body=b"body",
+    vary=(("a", b"1"),),
 )
 
 

@@ -54,7 +54,7 @@ class Policy(Protocol):
         """Give the answer to *request* once the origin, *asked* about it, has confirmed *stored*."""
 
     def may_store(self, request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
-        """Decide whether *response* may be stored, and until when it is fresh."""
+        """Decide whether *response* to *request*, which does not pass through, may be stored, and until when fresh."""
 
     def may_store_hop(self, request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
         """Decide the same for a redirect that `may_store` refused, if it leads to a response that is stored."""

@@ -111,8 +111,6 @@ def validators(stored: StoredResponse) -> tuple[Header, ...]:
 
 def may_store(request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
     """Decide whether the options allow *response* to be stored, and until when it is fresh."""
-    if forward := passes_through(request, rules):
-        return DoNotStore(forward.why)
     if not _allows_code(response.status, rules):
         return DoNotStore(f"status {response.status} is not in allowed_codes")
     expires_time = _expiration(rules).expires_time(now)
@@ -163,8 +161,6 @@ def may_store_hop(request: Request, response: OriginResponse, rules: Rules, now:
     """Decide whether a redirect may be stored if it leads to a stored response, whose lifetime it then gets."""
     if response.status not in REDIRECTS or "Location" not in response.fields:
         return DoNotStore("not a redirect")
-    if forward := passes_through(request, rules):
-        return DoNotStore(forward.why)
     return Store(FOREVER, _selecting_names(request, response), worth_keeping_stale=False)
 
 

@@ -483,21 +483,22 @@ class DiskStore:
             # Others arrive meanwhile, and all of them take room.
             database.marks.change(self._commit(database, [], sum(change.body_size for change in batch)))
             wait(landing, timeout=_LANDING)
-        evicted = self._commit(database, [row for change in batch if (row := self._row(change)) is not None])
-        database.marks.change((*(change.key for change in batch if not change.is_touch), *evicted))
+        database.marks.change(
+            self._commit(database, [row for change in batch if (row := self._row(change)) is not None])
+        )
         with contextlib.suppress(Exception):  # what was written is written
             database.tidy()
 
     def _commit(self, database: Database, rows: list[Put | Delete | Touch], landing: int = 0) -> list[str]:
-        """Write *rows* and make room for bodies that arrive, *landing* bytes more; give the keys that had to go."""
+        """Write *rows* and make room for bodies that arrive, *landing* bytes more; give the keys of what is gone."""
         growth = self._growth
         arriving = sum(spool.arriving for spool in list(self._spools))
         room = database.room(arriving + self._landing_size + landing)
-        evicted = database.records.write(rows, now=self._clock(), room=room)
+        gone = database.records.write(rows, now=self._clock(), room=room)
         with self._lock:
             self._growth -= growth
         self._room_made.set()
-        return evicted
+        return gone
 
     def _may_grow(self, size: int) -> bool:
         """Have room made for bodies while they arrive; ``False`` where that takes too long. In the lane of files."""

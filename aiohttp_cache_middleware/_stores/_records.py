@@ -12,6 +12,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,9 @@ PAGE_SIZE: Final = 2048
 """Bytes per database page: a record of 2 KB wastes most of a page of 4 KB, and reading is as fast."""
 
 _ROWS_PER_ROUND: Final = 64
+# Each statement is a time at which this thread has to wait for the loop's to let go of the interpreter, and the loop's
+# then for it: of 50 concurrent misses that took as long as all the rest that storing does.
+_PUTS_PER_STATEMENT: Final = 32
 
 # All of them, on every open: diskcache takes what is missing from the table in the file.
 _SETTINGS: Final[dict[str, int | str]] = {
@@ -73,9 +77,10 @@ _PUT_RIGHT: Final = (
     "UPDATE Settings SET value = CASE key WHEN 'count' THEN (SELECT COUNT(*) FROM Cache)"
     " ELSE (SELECT coalesce(sum(size), 0) FROM Cache) END WHERE key IN ('count', 'size')"
 )
-_UPSERT: Final = (
-    "INSERT INTO Cache(key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value)"
-    " VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET"
+_COLUMNS: Final = "key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value"
+_ROW: Final = "(?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_REPLACE: Final = (
+    "ON CONFLICT (key, raw) DO UPDATE SET"
     " store_time = excluded.store_time, expire_time = excluded.expire_time, access_time = excluded.access_time,"
     " access_count = excluded.access_count, tag = excluded.tag, size = excluded.size, mode = excluded.mode,"
     " filename = excluded.filename, value = excluded.value"
@@ -202,18 +207,22 @@ class Records(diskcache.Cache):  # type: ignore[misc]
             room: Bytes that pages and bodies may take together; ``None``: no bound.
 
         Returns:
-            Keys of the entries that had to go to make room.
+            Keys of the entries that were replaced or removed, or that had to go to make room.
         """
+        gone: list[str] = []
         with self._transact() as (sql, cleanup):
-            for change in changes:
-                match change:
-                    case Put():
-                        self._put(change, now, sql, cleanup)
+            for step in _steps(changes):
+                match step:
                     case Delete():
-                        self._delete(change.key, sql, cleanup)
+                        self._delete(step.key, sql, cleanup)
+                        gone.append(step.key)
                     case Touch():
-                        sql("UPDATE Cache SET store_time = ? WHERE key = ? AND raw = 1", (now, change.key))
-            return [] if room is None else self._make_room(room, now, sql, cleanup)
+                        sql("UPDATE Cache SET store_time = ? WHERE key = ? AND raw = 1", (now, step.key))
+                    case _:
+                        gone += self._put(step, now, sql, cleanup)
+            if room is not None:
+                gone += self._make_room(room, now, sql, cleanup)
+        return gone
 
     def used(self) -> int:
         """Bytes in pages and bodies; what is deleted but not yet given back does not count."""
@@ -315,12 +324,25 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         """Move the write-ahead log into the database and truncate it, unless a reader is in the way."""
         self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def _put(self, put: Put, now: float, sql: Any, cleanup: Any) -> None:
-        self._drop_bodies(put.key, put.keeps or "", sql, cleanup)
-        if (body := put.body) is not None:
-            columns = (body.id, now, None, now, 0, put.key, body.size, IN_FILE, body.name, None)
-            sql(_UPSERT, columns)
-        sql(_UPSERT, (put.key, now, put.useless_time, now, int(put.is_index), put.tag, 0, IN_ROW, None, put.record))
+    def _put(self, puts: Sequence[Put], now: float, sql: Any, cleanup: Any) -> list[str]:
+        """Write records of different keys, with their bodies; give the keys that were there before."""
+        keys = [put.key for put in puts]
+        keeps = {put.key: put.keeps for put in puts}
+        listed = _listed("?", len(keys))  # placeholders, and nothing else, make the statements below
+        bodies = sql(f"SELECT key, tag, rowid, filename FROM Cache WHERE tag IN ({listed}) AND mode = 2", keys)  # noqa: S608
+        for identifier, key, rowid, filename in bodies.fetchall():
+            if identifier != keeps[key]:
+                cleanup(filename)
+                sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
+        existing = sql(f"SELECT key FROM Cache WHERE key IN ({listed}) AND raw = 1", keys).fetchall()  # noqa: S608
+        values: list[object] = []
+        for put in puts:
+            if (body := put.body) is not None:
+                values += (body.id, now, None, now, 0, put.key, body.size, IN_FILE, body.name, None)
+            values += (put.key, now, put.useless_time, now, int(put.is_index), put.tag, 0, IN_ROW, None, put.record)
+        rows = _listed(_ROW, len(values) // _ROW.count("?"))
+        sql(f"INSERT INTO Cache({_COLUMNS}) VALUES {rows} {_REPLACE}", values)  # noqa: S608
+        return [key for (key,) in existing]
 
     def _delete(self, key: str, sql: Any, cleanup: Any) -> None:
         self._drop_bodies(key, "", sql, cleanup)
@@ -363,6 +385,27 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         yield from useless
         if not useless:
             yield from sql(columns + " ORDER BY store_time LIMIT ?", (_ROWS_PER_ROUND,)).fetchall()
+
+
+def _steps(changes: Iterable[Put | Delete | Touch]) -> Iterator[list[Put] | Delete | Touch]:
+    """Give *changes* in order, with those together that one statement may write: some, and each key but once."""
+    puts: dict[str, Put] = {}
+    for change in changes:
+        is_put = isinstance(change, Put)
+        if puts and (not is_put or change.key in puts or len(puts) == _PUTS_PER_STATEMENT):
+            yield list(puts.values())
+            puts = {}
+        if isinstance(change, Put):
+            puts[change.key] = change
+        else:
+            yield change
+    if puts:
+        yield list(puts.values())
+
+
+@lru_cache(maxsize=256)
+def _listed(item: str, count: int) -> str:
+    return ", ".join([item] * count)
 
 
 def wal_room(max_size: int | None) -> int:

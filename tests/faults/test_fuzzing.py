@@ -88,18 +88,18 @@ def understand(
     policy.may_store_hop(request, origin, rules, NOW)
     policy.invalidated_urls(request, origin)
     stored = StoredResponse(
-        "0" * 40,
-        "GET",
-        "http://example.org/a?b=c",
-        status,
-        "",
-        (1, 1),
-        tuple(answered),
-        NOW - 1,
-        NOW,
-        NOW,
-        getattr(storing, "expires_time", NOW),
-        b"0123456789",
+        key="0" * 40,
+        method="GET",
+        url="http://example.org/a?b=c",
+        status=status,
+        reason="",
+        version=(1, 1),
+        headers=tuple(answered),
+        request_time=NOW - 1,
+        response_time=NOW,
+        created_time=NOW,
+        expires_time=getattr(storing, "expires_time", NOW),
+        body=b"0123456789",
         vary=selecting_values(request.headers, getattr(storing, "vary", ()), SECRET),
     )
     place(stored.key, None, stored)
