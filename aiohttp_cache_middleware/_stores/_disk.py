@@ -315,18 +315,13 @@ class DiskStore:
             return None
         record, store_time = row
         try:
-            entry = self._decode(key, record)
+            entry = self._codec.decode(key, record)
         except UndecodableError:
             self.delete(key)
             return None
         kept = Kept(mark, entry, float(store_time), now)
         self._tier.keep(key, kept)
         return kept
-
-    def _decode(self, key: str, record: object) -> Entry:
-        if not isinstance(record, bytes):
-            raise UndecodableError("not bytes")
-        return self._codec.decode(key, record)
 
     def _look_again(self, database: Database) -> None:
         """See changes that left no mark: of the directory, and of a process that died after its commit."""
@@ -708,7 +703,7 @@ class DiskStore:
             entries = []
             for _, key, record in rows:
                 with contextlib.suppress(UndecodableError):
-                    entries.append((key, self._decode(key, record)))
+                    entries.append((key, self._codec.decode(key, record)))
             return (rows[-1][0] if rows else None), entries
 
         while True:
@@ -727,7 +722,7 @@ class DiskStore:
         def rewrite(key: str, record: object) -> object:
             nonlocal removed
             try:
-                entry = self._decode(key, record)
+                entry = self._codec.decode(key, record)
                 new = change(key, entry)
                 if new is not None:
                     return record if new is entry else self._codec.encode(key, new)
@@ -812,7 +807,7 @@ class DiskStore:
 
     def _is_sound(self, database: Database, key: str, record: object) -> bool:
         try:
-            entry = self._decode(key, record)
+            entry = self._codec.decode(key, record)
         except UndecodableError:
             return False
         if not isinstance(entry, StoredResponse) or not isinstance(entry.body, BodyRef):
@@ -829,9 +824,7 @@ class DiskStore:
         return is_whole
 
     def _orphans(self, database: Database, *, repair: bool) -> list[str]:
-        from ._database import ORPHAN_AGE
-
-        files = database.orphans(ORPHAN_AGE)
+        files = database.orphans()
         without_record = database.records.bodies_without_record()
         if repair:
             for path in files:
