@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import functools
 import os
@@ -22,8 +21,9 @@ from .._errors import StoreError
 from .._model import BodyRef, Entry, StoredResponse, VariantIndex
 from ._bodies import BodyFile, BodySeal, DiskBodyReader, DiskSpool, open_body_file
 from ._faults import is_busy, is_damage, store_error
-from ._lane import Lane
+from ._lane import Lane, Lanes, in_time
 from ._leases import Leases
+from ._processes import CLOSING, remember
 from ._protocol import BodyReader, BodySpool, Report
 from ._tier import Kept, Tier
 
@@ -37,14 +37,8 @@ QUEUE_LIMIT: Final = 64 * 1024 * 1024
 """Bytes that may wait to be written; beyond, `DiskStore.put` accepts no more."""
 IN_RECORD: Final = 256 * 1024
 """Bytes of body that are kept in the record itself; a larger one is a file, which is cheaper from there on."""
-DEADLINE: Final = 0.25
-"""Seconds that a lookup waits for the I/O thread, to open the store or a body."""
 IMPORTING: Final = 2.0
 """Seconds that the first lookup of a process waits for the import of `diskcache` and `sqlite3` before."""
-CLOSING: Final = 10.0
-"""Seconds that closing and the interpreter's exit wait for what is queued."""
-FORKING: Final = 1.0
-"""Seconds that a fork waits for what the threads are at."""
 
 _LINGER: Final = 0.02  # seconds that the writer waits for company: one transaction for many costs a quarter each
 _BATCH: Final = 256  # changes per transaction
@@ -59,9 +53,6 @@ _LANDING: Final = 0.01  # seconds between looks at the room while bodies land
 _SLACK: Final = 1024 * 1024  # bytes by which arriving bodies may be ahead of the room made for them
 _OVERHEAD: Final = 1024  # bytes that a queued change costs beside its body
 _VERIFIED: Final = 1024  # bodies remembered as verified
-
-_stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
-_paused: list[Lane] = []  # while the process forks
 
 
 @dataclass(slots=True, eq=False)
@@ -124,17 +115,15 @@ class DiskStore:
         self._leases = Leases(self._root)
         self._secret: bytes | None = None
         self._start()
-        _stores.add(self)
+        remember(self)
 
     def __repr__(self) -> str:
         return f"DiskStore({str(self._root)!r})"
 
     def _start(self) -> None:
         """Begin with nothing open and nothing queued: when made, and in a child process."""
-        self._writer = Lane("http-cache-writer", at_end=_weakly(self._close_records))
-        self._files = Lane("http-cache-files")
-        # A lane of its own, as both others wait for it and it for none.
-        self._opener = Lane("http-cache-opener")
+        self._lanes = Lanes(self)
+        self._lanes.writer.at_end = weakref.WeakMethod(self._close_records)
         self._lock = threading.RLock()
         self._database: Database | None = None
         self._when_forgotten: weakref.finalize[..., DiskStore] | None = None
@@ -190,8 +179,8 @@ class DiskStore:
         try:
             # One deadline for all: when it is over, nobody who comes later waits again. Importing is not the store's
             # fault, and takes most of the time where several processes start at once.
-            await _in_time(self._importing, self._opening_time, IMPORTING)
-            return await _in_time(opening, self._opening_time)
+            await in_time(self._importing, self._opening_time, IMPORTING)
+            return await in_time(opening, self._opening_time)
         except (TimeoutError, asyncio.TimeoutError):
             raise StoreError("opening takes too long") from None
         except Exception as error:
@@ -202,8 +191,8 @@ class DiskStore:
             if self._database_to_be is None or self._database_to_be.done():
                 self._raise_while_failing()
                 self._opening_time = time.monotonic()
-                self._importing = self._opener.submit(self._import)
-                self._database_to_be = self._opener.submit(self._open)
+                self._importing = self._lanes.opener.submit(self._import)
+                self._database_to_be = self._lanes.opener.submit(self._open)
                 # Whoever waited may have given up; the error has been noted.
                 self._database_to_be.add_done_callback(lambda future: future.exception())
             return self._database_to_be
@@ -231,7 +220,7 @@ class DiskStore:
         self._secret = database.secret
         self._database = database
         # Not by `__del__`: the collector of cycles may come to a connection first, which then complains.
-        self._when_forgotten = weakref.finalize(self, _give_back, database, self._writer, self._opener)
+        self._when_forgotten = weakref.finalize(self, _give_back, database, self._lanes.writer, self._lanes.opener)
         self._when_forgotten.atexit = False
         return database
 
@@ -239,7 +228,7 @@ class DiskStore:
         """Give the open store to a lane, which may wait for it."""
         database = self._database
         if database is None or not database.is_current():
-            database = self._opener.submit(self._open).result()
+            database = self._lanes.opener.submit(self._open).result()
         return database
 
     def _home(self) -> Path:
@@ -261,8 +250,8 @@ class DiskStore:
                 if is_damaged:
                     database.set_aside()
 
-        self._writer.run(database.close_records)
-        self._opener.run(close)
+        self._lanes.writer.run(database.close_records)
+        self._lanes.opener.run(close)
 
     def _close_database(self) -> None:
         """Give back what is open; in the writer."""
@@ -417,7 +406,7 @@ class DiskStore:
             if self._is_draining:
                 return
             self._is_draining = True
-        self._writer.run(self._drain)
+        self._lanes.writer.run(self._drain)
 
     def _drain(self) -> None:
         """Write what is queued; in the writer."""
@@ -506,7 +495,7 @@ class DiskStore:
             is_late = self._growth > slack // 2 and not self._is_making_room
             self._is_making_room |= is_late
         if is_late:
-            self._writer.run(self._make_room)
+            self._lanes.writer.run(self._make_room)
         return self._growth <= slack or self._room_made.wait(_PATIENCE)
 
     def _make_room(self) -> None:
@@ -567,7 +556,7 @@ class DiskStore:
             if self._is_draining or not self._queue:
                 return
             self._is_draining = True
-        self._writer.run(self._drain)
+        self._lanes.writer.run(self._drain)
 
     def _unlink(self, landed: Future[BodyFile]) -> None:
         with contextlib.suppress(Exception):
@@ -592,7 +581,7 @@ class DiskStore:
     def spool(self) -> DiskSpool:
         """Make room for a large body that is arriving."""
         limit = float("inf") if self._max_size is None else self._max_size // 2
-        spool = DiskSpool(self._files, self._home, BodySeal(self._secret_keys), limit, self._may_grow)
+        spool = DiskSpool(self._lanes.files, self._home, BodySeal(self._secret_keys), limit, self._may_grow)
         self._spools.add(spool)
         return spool
 
@@ -616,8 +605,8 @@ class DiskStore:
         return reader
 
     async def _verified_body(self, database: Database, body: BodyRef) -> DiskBodyReader | None:
-        opening = self._files.submit(lambda: open_body_file(database.home, body.id, body.size, self._files))
-        reader = await _in_time(opening, time.monotonic())
+        opening = self._lanes.files.submit(lambda: open_body_file(database.home, body.id, body.size, self._lanes.files))
+        reader = await in_time(opening, time.monotonic())
         if reader is None:
             return None
         stamp = reader.stamp()
@@ -627,7 +616,7 @@ class DiskStore:
         hashers = BodySeal(self._secret_keys).hashers(body.id)
         is_whole: bool | None = None
         while is_whole is None:
-            is_whole = await asyncio.wrap_future(self._files.submit(lambda: reader.check_some(hashers)))
+            is_whole = await asyncio.wrap_future(self._lanes.files.submit(lambda: reader.check_some(hashers)))
         if not is_whole:
             reader.close()
             return None
@@ -643,7 +632,7 @@ class DiskStore:
         try:
             if (landing := self._landing.get(body.id)) is not None:
                 landing.result(timeout=CLOSING)
-            reader = open_body_file(self._home(), body.id, body.size, self._files)
+            reader = open_body_file(self._home(), body.id, body.size, self._lanes.files)
             if reader is None:
                 raise StoreError("a body is missing")
             with contextlib.closing(reader):
@@ -668,7 +657,7 @@ class DiskStore:
         """Take back a claim, once what was accepted before is there for others to see."""
         leases = self._leases
         if self._is_draining:
-            self._writer.run(lambda: leases.unclaim(key))
+            self._lanes.writer.run(lambda: leases.unclaim(key))
         else:
             leases.unclaim(key)
 
@@ -688,7 +677,7 @@ class DiskStore:
 
         self._hurry.set()
         try:
-            return await asyncio.wrap_future(self._writer.submit(work))
+            return await asyncio.wrap_future(self._lanes.writer.submit(work))
         except Exception as error:
             raise store_error(error) from error
         finally:
@@ -812,7 +801,7 @@ class DiskStore:
             return False
         if not isinstance(entry, StoredResponse) or not isinstance(entry.body, BodyRef):
             return True
-        reader = open_body_file(database.home, entry.body.id, entry.body.size, self._files)
+        reader = open_body_file(database.home, entry.body.id, entry.body.size, self._lanes.files)
         if reader is None:
             return False
         hashers = BodySeal(self._secret_keys).hashers(entry.body.id)
@@ -845,7 +834,7 @@ class DiskStore:
         self._resume()
         self._hurry.set()
         try:
-            await asyncio.wrap_future(self._writer.submit(_nothing))
+            await asyncio.wrap_future(self._lanes.writer.submit(_nothing))
         finally:
             self._hurry.clear()
         lost, self._lost = self._lost, None
@@ -861,10 +850,10 @@ class DiskStore:
         finally:
             # In order: the writer lets go of the store, then closes its own connection, and the opener the others.
             for lane, job in (
-                (self._files, _nothing),
-                (self._writer, self._close_database),
-                (self._writer, _nothing),
-                (self._opener, _nothing),
+                (self._lanes.files, _nothing),
+                (self._lanes.writer, self._close_database),
+                (self._lanes.writer, _nothing),
+                (self._lanes.opener, _nothing),
             ):
                 with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
                     await asyncio.wait_for(asyncio.wrap_future(lane.submit(job)), 1.0)
@@ -876,20 +865,15 @@ class DiskStore:
         self._hurry.set()
         try:
             if self._database is not None or self._queue:
-                self._writer.run(self._close_database)
-            # The writer first: it waits for bodies to land, and leaves what it lets go to the opener.
-            return all(
-                lane.stop(max(0.0, deadline - time.monotonic())) for lane in (self._writer, self._opener, self._files)
-            )
+                self._lanes.writer.run(self._close_database)
+            return self._lanes.stop(deadline)
         finally:
             self._hurry.clear()
             self._leases.close()
 
     def _pause_lanes(self, deadline: float) -> list[Lane]:
         """Have no thread in the middle of a job; give those that wait now, by *deadline* (monotonic)."""
-        # In this order: the writer may wait for the others, and the opener waits for none.
-        lanes = (self._writer, self._files, self._opener)
-        return [lane for lane in lanes if lane.pause(max(0.0, deadline - time.monotonic()))]
+        return self._lanes.pause(deadline)
 
     def _begin_anew(self) -> None:
         """In a child process: threads, locks and connections are the parent's."""
@@ -912,63 +896,9 @@ class _GoneError(Exception):
     """The directory is not the one that was opened."""
 
 
-async def _in_time(future: Future[T], began: float, deadline: float | None = None) -> T:
-    """Await *future* until *deadline* (`DEADLINE`) seconds after *began* (monotonic), and let it go on then."""
-    if deadline is None:
-        deadline = DEADLINE
-    waiting = asyncio.wrap_future(future)
-    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
-    await asyncio.wait((waiting,), timeout=max(0.0, began + deadline - time.monotonic()))
-    # A busy loop hears of the deadline and of what came long before it at the same time.
-    if not future.done():
-        raise asyncio.TimeoutError
-    return future.result()
-
-
 def _nothing() -> None:
     """Be the job that is done when all before it are."""
 
 
 def _nothing_with(_: Database) -> None:
     """Be the job that is done when the store is open."""
-
-
-def _weakly(method: Callable[[], None]) -> Callable[[], None]:
-    """Give *method* without holding its object."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        if (bound := reference()) is not None:
-            bound()
-
-    return call
-
-
-def _close_all() -> None:
-    """At exit: give every store its chance to write, all together within `CLOSING` seconds."""
-    deadline = time.monotonic() + CLOSING
-    for store in list(_stores):
-        store.close_now(max(0.1, deadline - time.monotonic()))
-
-
-def _pause_all() -> None:
-    """Before a fork: locks inside SQLite that a thread holds then would be locked in the child for ever."""
-    deadline = time.monotonic() + FORKING
-    for store in list(_stores):
-        _paused.extend(store._pause_lanes(deadline))  # noqa: SLF001 (this module's own)
-
-
-def _resume_all() -> None:
-    while _paused:
-        _paused.pop().resume()
-
-
-def _begin_anew_all() -> None:
-    _paused.clear()
-    for store in list(_stores):
-        store._begin_anew()  # noqa: SLF001 (this module's own)
-
-
-atexit.register(_close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_begin_anew_all)

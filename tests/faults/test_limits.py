@@ -129,7 +129,7 @@ async def test_beyond_64_mib_waiting_responses_are_not_stored_but_counted_and_ar
     go_on = asyncio.Event()
     loop = asyncio.get_running_loop()
     # A disk that does nothing: the lane that writes waits for us.
-    store._writer.run(lambda: asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result())
+    store._lanes.writer.run(lambda: asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result())
     for number in range(300):
         response = await ask(session, origin.url(f"/sized?n={number}&size=250000"))
         assert response.size == 250_000
