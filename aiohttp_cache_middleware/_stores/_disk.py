@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from .._codec import Codec, UndecodableError, UnencodableError
 from .._errors import StoreError
 from .._model import BodyRef, Entry, StoredResponse, VariantIndex
-from ._bodies import BodyFile, BodySeal, DiskBodyReader, DiskSpool, open_body_file
+from ._bodies import BodyFile, BodySeal, DiskSpool
 from ._faults import is_busy, is_damage, store_error
 from ._lane import Lane, Lanes, in_time
 from ._leases import Leases
 from ._processes import CLOSING, remember
 from ._protocol import BodyReader, BodySpool, Report
 from ._tier import Kept, Tier
+from ._verified import VerifiedBodies
 
 if TYPE_CHECKING:
     from ._database import Database
@@ -52,7 +53,6 @@ _PATIENCE: Final = 1.0  # seconds that an arriving body waits for room
 _LANDING: Final = 0.01  # seconds between looks at the room while bodies land
 _SLACK: Final = 1024 * 1024  # bytes by which arriving bodies may be ahead of the room made for them
 _OVERHEAD: Final = 1024  # bytes that a queued change costs beside its body
-_VERIFIED: Final = 1024  # bodies remembered as verified
 
 
 @dataclass(slots=True, eq=False)
@@ -109,8 +109,8 @@ class DiskStore:
     ) -> None:
         self._root = Path(os.path.abspath(directory))  # noqa: PTH100 (keeps a symbolic link, which is looked at)
         self._max_size = max_size
-        self._secret_keys = secret_keys
         self._codec = Codec(secret_keys)
+        self._seal = BodySeal(secret_keys)
         self._clock = clock
         self._leases = Leases(self._root)
         self._secret: bytes | None = None
@@ -123,6 +123,7 @@ class DiskStore:
     def _start(self) -> None:
         """Begin with nothing open and nothing queued: when made, and in a child process."""
         self._lanes = Lanes(self)
+        self._bodies = VerifiedBodies(self._lanes.files, self._seal)
         self._lanes.writer.at_end = weakref.WeakMethod(self._close_records)
         self._lock = threading.RLock()
         self._database: Database | None = None
@@ -141,7 +142,6 @@ class DiskStore:
         self._is_making_room = False
         self._room_made = threading.Event()
         self._spools: weakref.WeakSet[DiskSpool] = weakref.WeakSet()
-        self._verified: dict[str, tuple[int, ...]] = {}
         self._touched: dict[str, float] = {}
         self._is_draining = False
         self._hurry = threading.Event()
@@ -581,7 +581,7 @@ class DiskStore:
     def spool(self) -> DiskSpool:
         """Make room for a large body that is arriving."""
         limit = float("inf") if self._max_size is None else self._max_size // 2
-        spool = DiskSpool(self._lanes.files, self._home, BodySeal(self._secret_keys), limit, self._may_grow)
+        spool = DiskSpool(self._lanes.files, self._home, self._seal, limit, self._may_grow)
         self._spools.add(spool)
         return spool
 
@@ -591,7 +591,7 @@ class DiskStore:
         try:
             if (landing := self._landing.get(body.id)) is not None:
                 await asyncio.shield(asyncio.wrap_future(landing))
-            reader = await self._verified_body(database, body)
+            reader = await self._bodies.open(database.home, body)
         except (TimeoutError, asyncio.TimeoutError):
             raise StoreError("opening a body takes too long") from None
         except StoreError:
@@ -604,44 +604,12 @@ class DiskStore:
                 self.delete(key)
         return reader
 
-    async def _verified_body(self, database: Database, body: BodyRef) -> DiskBodyReader | None:
-        opening = self._lanes.files.submit(lambda: open_body_file(database.home, body.id, body.size, self._lanes.files))
-        reader = await in_time(opening, time.monotonic())
-        if reader is None:
-            return None
-        stamp = reader.stamp()
-        # The change time can't be set by anybody: an unchanged one means unchanged bytes.
-        if self._verified.get(body.id) == stamp:
-            return reader
-        hashers = BodySeal(self._secret_keys).hashers(body.id)
-        is_whole: bool | None = None
-        while is_whole is None:
-            is_whole = await asyncio.wrap_future(self._lanes.files.submit(lambda: reader.check_some(hashers)))
-        if not is_whole:
-            reader.close()
-            return None
-        if len(self._verified) >= _VERIFIED:
-            self._verified.clear()
-        self._verified[body.id] = stamp
-        return reader
-
     def load_body(self, key: str, body: BodyRef) -> bytes:
         """Give the body of the entry under *key*, checked; blocks."""
-        from ._bodies import BodySeal, open_body_file
-
         try:
             if (landing := self._landing.get(body.id)) is not None:
                 landing.result(timeout=CLOSING)
-            reader = open_body_file(self._home(), body.id, body.size, self._lanes.files)
-            if reader is None:
-                raise StoreError("a body is missing")
-            with contextlib.closing(reader):
-                hashers = BodySeal(self._secret_keys).hashers(body.id)
-                while (is_whole := reader.check_some(hashers)) is None:
-                    pass
-                if not is_whole:
-                    raise StoreError("a body is not what was stored")
-                return reader.load()
+            return self._bodies.load(self._home(), body)
         except StoreError:
             raise
         except Exception as error:
@@ -801,16 +769,7 @@ class DiskStore:
             return False
         if not isinstance(entry, StoredResponse) or not isinstance(entry.body, BodyRef):
             return True
-        reader = open_body_file(database.home, entry.body.id, entry.body.size, self._lanes.files)
-        if reader is None:
-            return False
-        hashers = BodySeal(self._secret_keys).hashers(entry.body.id)
-        try:
-            while (is_whole := reader.check_some(hashers)) is None:
-                pass
-        finally:
-            reader.close()
-        return is_whole
+        return self._bodies.is_sound(database.home, entry.body)
 
     def _orphans(self, database: Database, *, repair: bool) -> list[str]:
         files = database.orphans()
