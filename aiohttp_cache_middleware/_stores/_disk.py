@@ -20,9 +20,10 @@ from .._codec import Codec, UndecodableError, UnencodableError
 from .._errors import StoreError
 from .._model import BodyRef, Entry, StoredResponse, VariantIndex
 from ._bodies import BodyFile, BodySeal, DiskSpool
-from ._faults import is_busy, is_damage, store_error
-from ._lane import Lane, Lanes, in_time
+from ._faults import Backoff, is_busy, is_damage, store_error
+from ._lane import Lane, Lanes
 from ._leases import Leases
+from ._opening import Opening
 from ._processes import CLOSING, remember
 from ._protocol import BodyReader, BodySpool, Report
 from ._tier import Kept, Tier
@@ -38,8 +39,6 @@ QUEUE_LIMIT: Final = 64 * 1024 * 1024
 """Bytes that may wait to be written; beyond, `DiskStore.put` accepts no more."""
 IN_RECORD: Final = 256 * 1024
 """Bytes of body that are kept in the record itself; a larger one is a file, which is cheaper from there on."""
-IMPORTING: Final = 2.0
-"""Seconds that the first lookup of a process waits for the import of `diskcache` and `sqlite3` before."""
 
 _LINGER: Final = 0.02  # seconds that the writer waits for company: one transaction for many costs a quarter each
 _BATCH: Final = 256  # changes per transaction
@@ -47,7 +46,6 @@ _BATCH_BYTES: Final = 2 * 1024 * 1024  # per transaction; so the limit is never 
 _LOOK_AGAIN: Final = 0.05  # seconds between looks at the directory and at commits that left no mark
 _RENEW: Final = 3600.0  # seconds after which an entry in use is moved away from eviction
 _BUSY_LIMIT: Final = 30.0  # seconds for which a write tries again while others hold the lock
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds between attempts on a store that fails
 _PAGE: Final = 128  # records per step of a scan
 _PATIENCE: Final = 1.0  # seconds that an arriving body waits for room
 _LANDING: Final = 0.01  # seconds between looks at the room while bodies land
@@ -113,26 +111,21 @@ class DiskStore:
         self._seal = BodySeal(secret_keys)
         self._clock = clock
         self._leases = Leases(self._root)
-        self._secret: bytes | None = None
-        self._start()
+        self._start(secret=None)
         remember(self)
 
     def __repr__(self) -> str:
         return f"DiskStore({str(self._root)!r})"
 
-    def _start(self) -> None:
-        """Begin with nothing open and nothing queued: when made, and in a child process."""
+    def _start(self, secret: bytes | None) -> None:
+        """Begin with nothing open and nothing queued: when made, and in a child process, which knows the *secret*."""
         self._lanes = Lanes(self)
         self._bodies = VerifiedBodies(self._lanes.files, self._seal)
-        self._lanes.writer.at_end = weakref.WeakMethod(self._close_records)
-        self._lock = threading.RLock()
-        self._database: Database | None = None
-        self._when_forgotten: weakref.finalize[..., DiskStore] | None = None
-        self._database_to_be: Future[Database] | None = None
-        self._opening_time = 0.0
-        self._importing: Future[None] = Future()  # of the opening that was begun last
-        self._checked_time = 0.0
         self._tier = Tier()
+        self._backoff = Backoff()
+        self._opening = Opening(self._root, self._max_size, self._lanes, self._tier, self._backoff, secret)
+        self._lock = threading.RLock()
+        self._checked_time = 0.0
         self._queue: deque[_Change] = deque()
         self._pending: dict[str, _Change] = {}
         self._pending_size = 0
@@ -145,9 +138,6 @@ class DiskStore:
         self._touched: dict[str, float] = {}
         self._is_draining = False
         self._hurry = threading.Event()
-        self._failure: StoreError | None = None
-        self._pause = 0.0
-        self._failing_until = 0.0
         self._lost: StoreError | None = None
 
     # Opening
@@ -155,126 +145,33 @@ class DiskStore:
     @property
     def known_secret(self) -> bytes | None:
         """What `secret` gives, once the store has been opened."""
-        return self._secret
+        return self._opening.secret
 
     @property
     def is_open(self) -> bool:
         """Whether rows can be read without waiting."""
-        return self._database is not None
+        return self._opening.database is not None
 
     async def secret(self, *, patient: bool = False) -> bytes:
         """Give the 32 bytes of the directory's secret file; *patient*: however long opening takes."""
-        if patient and self._database is None:
-            await self._manage(_nothing_with)
-        if self._secret is None:
-            self._secret = (await self._opened()).secret
-        return self._secret
-
-    async def _opened(self) -> Database:
-        """Give the open store; raise `StoreError` where it is not there in time."""
-        database = self._database
-        if database is not None:
-            return database
-        opening = self._begin_opening()
-        try:
-            # One deadline for all: when it is over, nobody who comes later waits again. Importing is not the store's
-            # fault, and takes most of the time where several processes start at once.
-            await in_time(self._importing, self._opening_time, IMPORTING)
-            return await in_time(opening, self._opening_time)
-        except (TimeoutError, asyncio.TimeoutError):
-            raise StoreError("opening takes too long") from None
-        except Exception as error:
-            raise store_error(error) from error
-
-    def _begin_opening(self) -> Future[Database]:
-        with self._lock:
-            if self._database_to_be is None or self._database_to_be.done():
-                self._raise_while_failing()
-                self._opening_time = time.monotonic()
-                self._importing = self._lanes.opener.submit(self._import)
-                self._database_to_be = self._lanes.opener.submit(self._open)
-                # Whoever waited may have given up; the error has been noted.
-                self._database_to_be.add_done_callback(lambda future: future.exception())
-            return self._database_to_be
-
-    def _import(self) -> None:
-        """Import what opening needs; its time counts from here."""
-        from . import _database  # noqa: F401
-
-        self._opening_time = time.monotonic()
-
-    def _open(self) -> Database:
-        """Open the store if it is not; in the opener."""
-        database = self._database
-        if database is not None:
-            if database.is_current():
-                return database
-            self._let_go(database)
-        from ._database import Database
-
-        try:
-            database = Database.open(self._root, self._max_size)
-        except Exception as error:
-            self._note_failure(store_error(error))
-            raise store_error(error) from error
-        self._secret = database.secret
-        self._database = database
-        # Not by `__del__`: the collector of cycles may come to a connection first, which then complains.
-        self._when_forgotten = weakref.finalize(self, _give_back, database, self._lanes.writer, self._lanes.opener)
-        self._when_forgotten.atexit = False
-        return database
-
-    def _opened_for_work(self) -> Database:
-        """Give the open store to a lane, which may wait for it."""
-        database = self._database
-        if database is None or not database.is_current():
-            database = self._lanes.opener.submit(self._open).result()
-        return database
-
-    def _home(self) -> Path:
-        return self._opened_for_work().home
-
-    def _let_go(self, database: Database, *, is_damaged: bool = False) -> None:
-        """Close *database* and, if it is damaged, set it aside, so that the next who needs the store opens it anew."""
-        with self._lock:
-            if self._database is not database:
-                return
-            self._database = None
-            if self._when_forgotten is not None:
-                self._when_forgotten.detach()
-        self._tier.clear()
-
-        def close() -> None:
-            with contextlib.suppress(Exception):  # whoever opens the store next meets the same trouble, and tells
-                database.close()
-                if is_damaged:
-                    database.set_aside()
-
-        self._lanes.writer.run(database.close_records)
-        self._lanes.opener.run(close)
-
-    def _close_database(self) -> None:
-        """Give back what is open; in the writer."""
-        if (database := self._database) is not None:
-            self._let_go(database)
-
-    def _close_records(self) -> None:
-        if self._database is not None:
-            self._database.close_records()
+        if patient and not self.is_open:
+            await self._manage(lambda _: None)
+        secret = self._opening.secret
+        return secret if secret is not None else (await self._opening.opened()).secret
 
     # Reading
 
     async def get(self, key: str) -> Entry | None:
         """Give the entry under *key*; read on the calling thread."""
-        if self._database is None and key not in self._pending:
-            await self._opened()
+        if self._opening.database is None and key not in self._pending:
+            await self._opening.opened()
         return self.peek(key)
 
     def peek(self, key: str) -> Entry | None:
         """Give the entry under *key* if it can be had without waiting; nothing can while the store is not open."""
         if (change := self._pending.get(key)) is not None and not change.is_touch:
             return change.entry
-        database = self._database
+        database = self._opening.database
         if database is None:
             return None
         try:
@@ -323,8 +220,7 @@ class DiskStore:
         """Tell what a failed read means, and have a store that is damaged set aside."""
         if isinstance(error, _GoneError):
             return StoreError("directory was replaced or removed")
-        if is_damage(error):
-            self._let_go(database, is_damaged=True)
+        self._opening.note_damage(database, error)
         return store_error(error)
 
     def _renew(self, key: str) -> None:
@@ -338,7 +234,7 @@ class DiskStore:
 
     async def tagged(self, tag: str) -> list[str]:
         """Give the keys of all entries put with *tag*."""
-        database = await self._opened()
+        database = await self._opening.opened()
         try:
             keys = dict.fromkeys(database.reader.tagged(tag))
         except Exception as error:
@@ -363,7 +259,7 @@ class DiskStore:
     ) -> bool:
         """Accept *entry* for storing; refuses while the store fails (`StoreError`) and when too much is queued."""
         try:
-            self._raise_while_failing()
+            self._backoff.raise_while_failing()
             spool = spool if spool is not None else self._spool_if_large(entry)
             useless_time = None if useless_in is None else self._clock() + useless_in
             change = _Change(key, entry, tag, useless_time)
@@ -424,7 +320,7 @@ class DiskStore:
         except Exception as error:  # noqa: BLE001 (the lane's thread outlives every failure)
             self._give_up(batch, store_error(error))
             return False
-        self._note_success()
+        self._backoff.note_success()
         self._settle(batch)
         return True
 
@@ -448,13 +344,12 @@ class DiskStore:
                 raise StoreError("database is locked")
 
     def _write_unless_busy(self, batch: list[_Change]) -> bool:
-        database = self._opened_for_work()
+        database = self._opening.opened_for_work()
         try:
             self._write(database, batch)
         except Exception as error:
-            if is_damage(error):
-                self._let_go(database, is_damaged=True)
-                self._write(self._opened_for_work(), batch)
+            if self._opening.note_damage(database, error):
+                self._write(self._opening.opened_for_work(), batch)
             elif is_busy(error):
                 return False
             else:
@@ -487,7 +382,7 @@ class DiskStore:
         """Have room made for bodies while they arrive; ``False`` where that takes too long. In the lane of files."""
         if self._max_size is None:
             return True
-        self._home()  # opening takes its own time
+        self._opening.home()  # opening takes its own time
         slack = max(_SLACK, self._max_size // 32)
         with self._lock:
             self._growth += size
@@ -501,7 +396,7 @@ class DiskStore:
     def _make_room(self) -> None:
         self._is_making_room = False
         with contextlib.suppress(Exception):  # what fails here fails again with the next change, which tells
-            self._write(self._opened_for_work(), [])
+            self._write(self._opening.opened_for_work(), [])
 
     def _row(self, change: _Change) -> Put | Delete | Touch | None:
         """Give what is to be written for *change*; nothing where its body did not land or it can't be encoded."""
@@ -536,7 +431,7 @@ class DiskStore:
 
     def _give_up(self, batch: list[_Change], error: StoreError) -> None:
         """Drop what was to be stored, but keep what was to be removed until that succeeds."""
-        self._note_failure(error)
+        self._backoff.note_failure(error)
         self._lost = error
         self._settle([change for change in batch if change.entry is not None or change.is_touch])
         with self._lock:
@@ -560,34 +455,20 @@ class DiskStore:
 
     def _unlink(self, landed: Future[BodyFile]) -> None:
         with contextlib.suppress(Exception):
-            (self._home() / landed.result().name).unlink()
-
-    def _note_failure(self, error: StoreError) -> None:
-        self._failure = error
-        if time.monotonic() < self._failing_until:
-            return  # one trouble, met by several at once
-        self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
-        self._failing_until = time.monotonic() + self._pause
-
-    def _note_success(self) -> None:
-        self._failure, self._pause = None, 0.0
-
-    def _raise_while_failing(self) -> None:
-        if self._failure is not None and time.monotonic() < self._failing_until:
-            raise StoreError(self._failure.cause)
+            (self._opening.home() / landed.result().name).unlink()
 
     # Large bodies
 
     def spool(self) -> DiskSpool:
         """Make room for a large body that is arriving."""
         limit = float("inf") if self._max_size is None else self._max_size // 2
-        spool = DiskSpool(self._lanes.files, self._home, self._seal, limit, self._may_grow)
+        spool = DiskSpool(self._lanes.files, self._opening.home, self._seal, limit, self._may_grow)
         self._spools.add(spool)
         return spool
 
     async def open_body(self, key: str, body: BodyRef) -> BodyReader | None:
         """Open the body of the entry under *key*; it is verified whole before the first byte is given."""
-        database = await self._opened()
+        database = await self._opening.opened()
         try:
             if (landing := self._landing.get(body.id)) is not None:
                 await asyncio.shield(asyncio.wrap_future(landing))
@@ -609,7 +490,7 @@ class DiskStore:
         try:
             if (landing := self._landing.get(body.id)) is not None:
                 landing.result(timeout=CLOSING)
-            return self._bodies.load(self._home(), body)
+            return self._bodies.load(self._opening.home(), body)
         except StoreError:
             raise
         except Exception as error:
@@ -632,15 +513,14 @@ class DiskStore:
     # Management: in the writer, so what was accepted before is there
 
     async def _manage(self, job: Callable[[Database], T]) -> T:
-        self._raise_while_failing()
+        self._backoff.raise_while_failing()
 
         def work() -> T:
-            database = self._opened_for_work()
+            database = self._opening.opened_for_work()
             try:
                 return job(database)
             except Exception as error:
-                if is_damage(error):
-                    self._let_go(database, is_damaged=True)
+                self._opening.note_damage(database, error)
                 raise
 
         self._hurry.set()
@@ -810,7 +690,7 @@ class DiskStore:
             # In order: the writer lets go of the store, then closes its own connection, and the opener the others.
             for lane, job in (
                 (self._lanes.files, _nothing),
-                (self._lanes.writer, self._close_database),
+                (self._lanes.writer, self._opening.close),
                 (self._lanes.writer, _nothing),
                 (self._lanes.opener, _nothing),
             ):
@@ -823,8 +703,8 @@ class DiskStore:
         deadline = time.monotonic() + timeout
         self._hurry.set()
         try:
-            if self._database is not None or self._queue:
-                self._lanes.writer.run(self._close_database)
+            if self._opening.database is not None or self._queue:
+                self._lanes.writer.run(self._opening.close)
             return self._lanes.stop(deadline)
         finally:
             self._hurry.clear()
@@ -836,19 +716,9 @@ class DiskStore:
 
     def _begin_anew(self) -> None:
         """In a child process: threads, locks and connections are the parent's."""
-        if self._database is not None:
-            self._database.leave_to_parent()
-        if self._when_forgotten is not None:
-            self._when_forgotten.detach()
+        self._opening.leave_to_parent()
         self._leases = Leases(self._root)
-        self._start()
-
-
-def _give_back(database: Database, writer: Lane, opener: Lane) -> None:
-    """Close what a store that is forgotten has open, once what it accepted is written."""
-    with contextlib.suppress(RuntimeError):  # no thread can be started at the interpreter's end
-        writer.run(database.close_records)
-        opener.run(database.close)
+        self._start(self._opening.secret)
 
 
 class _GoneError(Exception):
@@ -857,7 +727,3 @@ class _GoneError(Exception):
 
 def _nothing() -> None:
     """Be the job that is done when all before it are."""
-
-
-def _nothing_with(_: Database) -> None:
-    """Be the job that is done when the store is open."""
