@@ -6,84 +6,37 @@ import asyncio
 import contextlib
 import functools
 import os
-import threading
 import time
-import weakref
-from collections import deque
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from .._codec import Codec, UndecodableError, UnencodableError
 from .._errors import StoreError
-from .._model import BodyRef, Entry, StoredResponse, VariantIndex
-from ._bodies import BodyFile, BodySeal, DiskSpool
-from ._faults import Backoff, is_busy, is_damage, store_error
+from .._model import BodyRef, Entry, StoredResponse
+from ._bodies import BodySeal, DiskSpool
+from ._faults import Backoff, is_damage, store_error
 from ._lane import Lane, Lanes
 from ._leases import Leases
 from ._opening import Opening
 from ._processes import CLOSING, remember
 from ._protocol import BodyReader, BodySpool, Report
+from ._queue import Change, Queue
 from ._tier import Kept, Tier
 from ._verified import VerifiedBodies
+from ._writing import WriteBehind
 
 if TYPE_CHECKING:
     from ._database import Database
-    from ._records import Delete, Put, Touch
 
 T = TypeVar("T")
 
-QUEUE_LIMIT: Final = 64 * 1024 * 1024
-"""Bytes that may wait to be written; beyond, `DiskStore.put` accepts no more."""
 IN_RECORD: Final = 256 * 1024
 """Bytes of body that are kept in the record itself; a larger one is a file, which is cheaper from there on."""
 
-_LINGER: Final = 0.02  # seconds that the writer waits for company: one transaction for many costs a quarter each
-_BATCH: Final = 256  # changes per transaction
-_BATCH_BYTES: Final = 2 * 1024 * 1024  # per transaction; so the limit is never exceeded by much
 _LOOK_AGAIN: Final = 0.05  # seconds between looks at the directory and at commits that left no mark
 _RENEW: Final = 3600.0  # seconds after which an entry in use is moved away from eviction
-_BUSY_LIMIT: Final = 30.0  # seconds for which a write tries again while others hold the lock
 _PAGE: Final = 128  # records per step of a scan
-_PATIENCE: Final = 1.0  # seconds that an arriving body waits for room
-_LANDING: Final = 0.01  # seconds between looks at the room while bodies land
-_SLACK: Final = 1024 * 1024  # bytes by which arriving bodies may be ahead of the room made for them
-_OVERHEAD: Final = 1024  # bytes that a queued change costs beside its body
-
-
-@dataclass(slots=True, eq=False)
-class _Change:
-    """
-    A change that was accepted and is not yet committed.
-
-    Attributes:
-        entry: What `get` gives meanwhile; ``None``: it has been deleted.
-        body: A body that is landing.
-        is_touch: Whether only the store time is renewed.
-    """
-
-    key: str
-    entry: Entry | None = None
-    tag: str = ""
-    useless_time: float | None = None
-    body: Future[BodyFile] | None = None
-    is_touch: bool = False
-
-    @property
-    def body_size(self) -> int:
-        """Bytes of its body on disk, which no row accounts for yet."""
-        entry = self.entry
-        return entry.size if self.body is not None and isinstance(entry, StoredResponse) else 0
-
-    @property
-    def size(self) -> int:
-        """Bytes that it holds in memory."""
-        entry = self.entry
-        if isinstance(entry, StoredResponse) and isinstance(entry.body, bytes):
-            return _OVERHEAD + len(entry.body)
-        return _OVERHEAD
 
 
 class DiskStore:
@@ -124,21 +77,19 @@ class DiskStore:
         self._tier = Tier()
         self._backoff = Backoff()
         self._opening = Opening(self._root, self._max_size, self._lanes, self._tier, self._backoff, secret)
-        self._lock = threading.RLock()
+        self._queue = Queue(self._tier)
+        self._writing = WriteBehind(
+            self._queue,
+            self._lanes.writer,
+            self._opening,
+            self._codec,
+            self._backoff,
+            max_size=self._max_size,
+            clock=self._clock,
+        )
+        self._pending = self._queue.pending  # nearer by one step, as every request looks into it
         self._checked_time = 0.0
-        self._queue: deque[_Change] = deque()
-        self._pending: dict[str, _Change] = {}
-        self._pending_size = 0
-        self._landing: dict[str, Future[BodyFile]] = {}
-        self._landing_size = 0
-        self._growth = 0
-        self._is_making_room = False
-        self._room_made = threading.Event()
-        self._spools: weakref.WeakSet[DiskSpool] = weakref.WeakSet()
         self._touched: dict[str, float] = {}
-        self._is_draining = False
-        self._hurry = threading.Event()
-        self._lost: StoreError | None = None
 
     # Opening
 
@@ -155,7 +106,7 @@ class DiskStore:
     async def secret(self, *, patient: bool = False) -> bytes:
         """Give the 32 bytes of the directory's secret file; *patient*: however long opening takes."""
         if patient and not self.is_open:
-            await self._manage(lambda _: None)
+            await self._writing.run(lambda _: None)
         secret = self._opening.secret
         return secret if secret is not None else (await self._opening.opened()).secret
 
@@ -169,7 +120,7 @@ class DiskStore:
 
     def peek(self, key: str) -> Entry | None:
         """Give the entry under *key* if it can be had without waiting; nothing can while the store is not open."""
-        if (change := self._pending.get(key)) is not None and not change.is_touch:
+        if (change := self._pending.get(key)) is not None:
             return change.entry
         database = self._opening.database
         if database is None:
@@ -230,7 +181,7 @@ class DiskStore:
         if len(self._touched) > 10_000:
             self._touched.clear()
         self._touched[key] = now
-        self._accept(_Change(key, is_touch=True))
+        self._writing.accept(Change(key, is_touch=True))
 
     async def tagged(self, tag: str) -> list[str]:
         """Give the keys of all entries put with *tag*."""
@@ -262,13 +213,13 @@ class DiskStore:
             self._backoff.raise_while_failing()
             spool = spool if spool is not None else self._spool_if_large(entry)
             useless_time = None if useless_in is None else self._clock() + useless_in
-            change = _Change(key, entry, tag, useless_time)
-            if not self._has_room(change, spool):
+            change = Change(key, entry, tag, useless_time)
+            if not self._has_room(change.size, spool):
                 return False
             if isinstance(spool, DiskSpool) and isinstance(entry, StoredResponse):
-                self._landing[spool.id] = change.body = spool.land()
+                change.body = self._queue.land(spool)
                 change.entry = entry.replace(body=BodyRef(spool.id, spool.size))
-            self._accept(change)
+            self._writing.accept(change)
             return True
         finally:
             if spool is not None:
@@ -276,7 +227,7 @@ class DiskStore:
 
     def delete(self, key: str) -> None:
         """Remove an entry; never refused for want of room, as what must not be used any more would stay."""
-        self._accept(_Change(key))
+        self._writing.accept(Change(key))
 
     def _spool_if_large(self, entry: Entry) -> BodySpool | None:
         if isinstance(entry, StoredResponse) and isinstance(entry.body, bytes) and len(entry.body) > IN_RECORD:
@@ -285,192 +236,26 @@ class DiskStore:
             return spool
         return None
 
-    def _has_room(self, change: _Change, spool: BodySpool | None) -> bool:
-        size, waiting = (change.size, 0) if spool is None else (spool.size, spool.pending)
-        if self._max_size is not None and size > self._max_size // 2:
+    def _has_room(self, size: int, spool: BodySpool | None) -> bool:
+        total, waiting = (size, 0) if spool is None else (spool.size, spool.pending)
+        if self._max_size is not None and total > self._max_size // 2:
             return False
-        return self._pending_size + change.size + waiting <= QUEUE_LIMIT
-
-    def _accept(self, change: _Change) -> None:
-        with self._lock:
-            if not change.is_touch:
-                self._pending[change.key] = change
-                self._tier.forget(change.key)
-            self._pending_size += change.size
-            self._landing_size += change.body_size
-            self._queue.append(change)
-            if self._is_draining:
-                return
-            self._is_draining = True
-        self._lanes.writer.run(self._drain)
-
-    def _drain(self) -> None:
-        """Write what is queued; in the writer."""
-        while True:
-            if len(self._queue) < _BATCH:
-                self._hurry.wait(_LINGER)
-            batch = self._next_batch()
-            if not batch or not self._write_batch(batch):
-                return
-
-    def _write_batch(self, batch: list[_Change]) -> bool:
-        """Write *batch*; tell whether it is worth while to go on."""
-        try:
-            self._write_or_retry(batch)
-        except Exception as error:  # noqa: BLE001 (the lane's thread outlives every failure)
-            self._give_up(batch, store_error(error))
-            return False
-        self._backoff.note_success()
-        self._settle(batch)
-        return True
-
-    def _next_batch(self) -> list[_Change]:
-        batch: list[_Change] = []
-        size = 0
-        with self._lock:
-            while self._queue and len(batch) < _BATCH and size < _BATCH_BYTES:
-                batch.append(change := self._queue.popleft())
-                # A batch waits for its bodies to land, and until it is written nothing of it can make room.
-                size += change.size + change.body_size
-                self._landing_size -= change.body_size
-            if not batch:
-                self._is_draining = False
-        return batch
-
-    def _write_or_retry(self, batch: list[_Change]) -> None:
-        deadline = time.monotonic() + _BUSY_LIMIT
-        while not self._write_unless_busy(batch):
-            if time.monotonic() > deadline:
-                raise StoreError("database is locked")
-
-    def _write_unless_busy(self, batch: list[_Change]) -> bool:
-        database = self._opening.opened_for_work()
-        try:
-            self._write(database, batch)
-        except Exception as error:
-            if self._opening.note_damage(database, error):
-                self._write(self._opening.opened_for_work(), batch)
-            elif is_busy(error):
-                return False
-            else:
-                raise
-        return True
-
-    def _write(self, database: Database, batch: list[_Change]) -> None:
-        landing = [change.body for change in batch if change.body is not None]
-        while wait(landing, timeout=0).not_done:
-            # Others arrive meanwhile, and all of them take room.
-            database.marks.change(self._commit(database, [], sum(change.body_size for change in batch)))
-            wait(landing, timeout=_LANDING)
-        evicted = self._commit(database, [row for change in batch if (row := self._row(change)) is not None])
-        database.marks.change((*(change.key for change in batch if not change.is_touch), *evicted))
-        with contextlib.suppress(Exception):  # what was written is written
-            database.tidy()
-
-    def _commit(self, database: Database, rows: list[Put | Delete | Touch], landing: int = 0) -> list[str]:
-        """Write *rows* and make room for bodies that arrive, *landing* bytes more; give the keys that had to go."""
-        growth = self._growth
-        arriving = sum(spool.arriving for spool in list(self._spools))
-        room = database.room(arriving + self._landing_size + landing)
-        evicted = database.records.write(rows, now=self._clock(), room=room)
-        with self._lock:
-            self._growth -= growth
-        self._room_made.set()
-        return evicted
-
-    def _may_grow(self, size: int) -> bool:
-        """Have room made for bodies while they arrive; ``False`` where that takes too long. In the lane of files."""
-        if self._max_size is None:
-            return True
-        self._opening.home()  # opening takes its own time
-        slack = max(_SLACK, self._max_size // 32)
-        with self._lock:
-            self._growth += size
-            self._room_made.clear()
-            is_late = self._growth > slack // 2 and not self._is_making_room
-            self._is_making_room |= is_late
-        if is_late:
-            self._lanes.writer.run(self._make_room)
-        return self._growth <= slack or self._room_made.wait(_PATIENCE)
-
-    def _make_room(self) -> None:
-        self._is_making_room = False
-        with contextlib.suppress(Exception):  # what fails here fails again with the next change, which tells
-            self._write(self._opening.opened_for_work(), [])
-
-    def _row(self, change: _Change) -> Put | Delete | Touch | None:
-        """Give what is to be written for *change*; nothing where its body did not land or it can't be encoded."""
-        from ._records import Delete, Put, Touch
-
-        entry = change.entry
-        if change.is_touch:
-            return Touch(change.key)
-        if entry is None:
-            return Delete(change.key)
-        try:
-            record = self._codec.encode(change.key, entry)
-            body = None if change.body is None else change.body.result()
-        except (UnencodableError, StoreError) as error:
-            if change.body is not None:
-                self._unlink(change.body)
-            self._lost = error if isinstance(error, StoreError) else StoreError(str(error))
-            return None
-        is_index = isinstance(entry, VariantIndex)
-        keeps = entry.body.id if isinstance(entry, StoredResponse) and isinstance(entry.body, BodyRef) else None
-        return Put(change.key, record, change.tag, change.useless_time, is_index, body, keeps)
-
-    def _settle(self, batch: list[_Change]) -> None:
-        """Forget what is committed, or will never be."""
-        with self._lock:
-            for change in batch:
-                self._pending_size -= change.size
-                if self._pending.get(change.key) is change:
-                    del self._pending[change.key]
-                if change.body is not None and isinstance(change.entry, StoredResponse):
-                    self._landing.pop(getattr(change.entry.body, "id", ""), None)
-
-    def _give_up(self, batch: list[_Change], error: StoreError) -> None:
-        """Drop what was to be stored, but keep what was to be removed until that succeeds."""
-        self._backoff.note_failure(error)
-        self._lost = error
-        self._settle([change for change in batch if change.entry is not None or change.is_touch])
-        with self._lock:
-            rest = [*batch, *self._queue]
-            dropped = [change for change in self._queue if change.entry is not None or change.is_touch]
-            # They go with the next change, or with `flush`; until then `get` finds nothing under their keys.
-            self._queue = deque(change for change in rest if change.entry is None and not change.is_touch)
-            self._landing_size = 0
-            self._is_draining = False
-            self._settle(dropped)
-        for change in rest:
-            if change.body is not None:
-                self._unlink(change.body)
-
-    def _resume(self) -> None:
-        with self._lock:
-            if self._is_draining or not self._queue:
-                return
-            self._is_draining = True
-        self._lanes.writer.run(self._drain)
-
-    def _unlink(self, landed: Future[BodyFile]) -> None:
-        with contextlib.suppress(Exception):
-            (self._opening.home() / landed.result().name).unlink()
+        return self._queue.has_room(size + waiting)
 
     # Large bodies
 
     def spool(self) -> DiskSpool:
         """Make room for a large body that is arriving."""
         limit = float("inf") if self._max_size is None else self._max_size // 2
-        spool = DiskSpool(self._lanes.files, self._opening.home, self._seal, limit, self._may_grow)
-        self._spools.add(spool)
+        spool = DiskSpool(self._lanes.files, self._opening.home, self._seal, limit, self._writing.may_grow)
+        self._writing.spools.add(spool)
         return spool
 
     async def open_body(self, key: str, body: BodyRef) -> BodyReader | None:
         """Open the body of the entry under *key*; it is verified whole before the first byte is given."""
         database = await self._opening.opened()
         try:
-            if (landing := self._landing.get(body.id)) is not None:
+            if (landing := self._queue.landing.get(body.id)) is not None:
                 await asyncio.shield(asyncio.wrap_future(landing))
             reader = await self._bodies.open(database.home, body)
         except (TimeoutError, asyncio.TimeoutError):
@@ -488,7 +273,7 @@ class DiskStore:
     def load_body(self, key: str, body: BodyRef) -> bytes:
         """Give the body of the entry under *key*, checked; blocks."""
         try:
-            if (landing := self._landing.get(body.id)) is not None:
+            if (landing := self._queue.landing.get(body.id)) is not None:
                 landing.result(timeout=CLOSING)
             return self._bodies.load(self._opening.home(), body)
         except StoreError:
@@ -505,31 +290,12 @@ class DiskStore:
     def unclaim(self, key: str) -> None:
         """Take back a claim, once what was accepted before is there for others to see."""
         leases = self._leases
-        if self._is_draining:
+        if self._queue.is_draining:
             self._lanes.writer.run(lambda: leases.unclaim(key))
         else:
             leases.unclaim(key)
 
     # Management: in the writer, so what was accepted before is there
-
-    async def _manage(self, job: Callable[[Database], T]) -> T:
-        self._backoff.raise_while_failing()
-
-        def work() -> T:
-            database = self._opening.opened_for_work()
-            try:
-                return job(database)
-            except Exception as error:
-                self._opening.note_damage(database, error)
-                raise
-
-        self._hurry.set()
-        try:
-            return await asyncio.wrap_future(self._lanes.writer.submit(work))
-        except Exception as error:
-            raise store_error(error) from error
-        finally:
-            self._hurry.clear()
 
     async def scan(self) -> AsyncIterator[tuple[str, Entry]]:
         """Iterate over all entries, a page at a time; what can't be read is left out."""
@@ -544,7 +310,7 @@ class DiskStore:
             return (rows[-1][0] if rows else None), entries
 
         while True:
-            last, entries = await self._manage(page)
+            last, entries = await self._writing.run(page)
             for item in entries:
                 yield item
             if last is None:
@@ -577,19 +343,19 @@ class DiskStore:
                 self._tier.clear()
                 return last, sum(record is not None for _, record in changed)
 
-            after, count = await self._manage(page)
+            after, count = await self._writing.run(page)
             replaced += count
         return replaced, removed
 
     async def count(self) -> int:
         """Number of stored responses."""
-        return await self._manage(lambda database: database.records.responses())
+        return await self._writing.run(lambda database: database.records.responses())
 
     async def volume(self) -> int:
         """Bytes of all files in the directory."""
         from ._directory import disk_usage
 
-        return await self._manage(lambda _: disk_usage(self._root))
+        return await self._writing.run(lambda _: disk_usage(self._root))
 
     async def clear(self) -> None:
         """Remove all entries."""
@@ -600,7 +366,7 @@ class DiskStore:
             self._tier.clear()
             return more
 
-        while await self._manage(clear):
+        while await self._writing.run(clear):
             pass
 
     async def verify(self, *, repair: bool = False) -> Report:
@@ -617,11 +383,11 @@ class DiskStore:
             return Report(problems=(error.cause,), repaired=True)
 
     async def _verify(self, *, repair: bool) -> Report:
-        problems = await self._manage(lambda database: database.records.problems())
+        problems = await self._writing.run(lambda database: database.records.problems())
         if problems and repair:
-            await self._manage(lambda database: database.records.mend())
+            await self._writing.run(lambda database: database.records.mend())
         # Before the entries: one whose body goes here is damaged.
-        orphans = await self._manage(functools.partial(self._orphans, repair=repair))
+        orphans = await self._writing.run(functools.partial(self._orphans, repair=repair))
         entries = 0
         damaged: list[str] = []
         after: int | None = -1
@@ -633,7 +399,7 @@ class DiskStore:
                 bad = [key for _, key, record in rows if not self._is_sound(database, key, record)]
                 return (rows[-1][0] if rows else None), len(rows), bad
 
-            after, count, bad = await self._manage(page)
+            after, count, bad = await self._writing.run(page)
             entries += count
             damaged += bad
         if repair:
@@ -670,15 +436,7 @@ class DiskStore:
         Raises:
             StoreError: Something accepted since the last call could not be kept.
         """
-        self._resume()
-        self._hurry.set()
-        try:
-            await asyncio.wrap_future(self._lanes.writer.submit(_nothing))
-        finally:
-            self._hurry.clear()
-        lost, self._lost = self._lost, None
-        if lost is not None:
-            raise lost
+        await self._writing.flush()
 
     async def aclose(self) -> None:
         """Flush for at most `CLOSING` seconds, then give back everything; the store opens again when it is used."""
@@ -701,13 +459,12 @@ class DiskStore:
     def close_now(self, timeout: float = CLOSING) -> bool:
         """Write what is queued and give back everything; blocks for at most *timeout* seconds, then tells ``False``."""
         deadline = time.monotonic() + timeout
-        self._hurry.set()
         try:
-            if self._opening.database is not None or self._queue:
-                self._lanes.writer.run(self._opening.close)
-            return self._lanes.stop(deadline)
+            with self._writing.hurrying():
+                if self.is_open or self._queue:
+                    self._lanes.writer.run(self._opening.close)
+                return self._lanes.stop(deadline)
         finally:
-            self._hurry.clear()
             self._leases.close()
 
     def _pause_lanes(self, deadline: float) -> list[Lane]:

@@ -18,7 +18,7 @@ import pytest
 from aiohttp_cache_middleware._errors import StoreError
 from aiohttp_cache_middleware._model import BodyRef, StoredResponse
 from aiohttp_cache_middleware._stores import DiskStore
-from aiohttp_cache_middleware._stores import _disk as disk_module
+from aiohttp_cache_middleware._stores import _queue as queue_module
 
 from .samples import Clock, a_response, key_of
 
@@ -138,7 +138,7 @@ class TestRoom:
     async def test_beyond_64_mib_waiting_nothing_more_is_accepted(
         self, make_disk_store: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(disk_module, "QUEUE_LIMIT", MIB)
+        monkeypatch.setattr(queue_module, "QUEUE_LIMIT", MIB)
         store = make_disk_store()
         gate = threading.Event()
         store._lanes.writer.run(gate.wait)
