@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from .._codec import Codec, UndecodableError, UnencodableError
+from .._codec import Codec, UndecodableError
 from .._errors import StoreError
 from .._model import BodyRef, Entry, StoredResponse
 from ._bodies import BodySeal, DiskSpool
-from ._faults import Backoff, is_damage, store_error
+from ._faults import Backoff, store_error
 from ._lane import Lane, Lanes
 from ._leases import Leases
+from ._management import Management
 from ._opening import Opening
 from ._processes import CLOSING, remember
 from ._protocol import BodyReader, BodySpool, Report
@@ -29,14 +29,11 @@ from ._writing import WriteBehind
 if TYPE_CHECKING:
     from ._database import Database
 
-T = TypeVar("T")
-
 IN_RECORD: Final = 256 * 1024
 """Bytes of body that are kept in the record itself; a larger one is a file, which is cheaper from there on."""
 
 _LOOK_AGAIN: Final = 0.05  # seconds between looks at the directory and at commits that left no mark
 _RENEW: Final = 3600.0  # seconds after which an entry in use is moved away from eviction
-_PAGE: Final = 128  # records per step of a scan
 
 
 class DiskStore:
@@ -87,6 +84,7 @@ class DiskStore:
             max_size=self._max_size,
             clock=self._clock,
         )
+        self._management = Management(self._root, self._writing, self._codec, self._tier, self._bodies)
         self._pending = self._queue.pending  # nearer by one step, as every request looks into it
         self._checked_time = 0.0
         self._touched: dict[str, float] = {}
@@ -295,79 +293,27 @@ class DiskStore:
         else:
             leases.unclaim(key)
 
-    # Management: in the writer, so what was accepted before is there
+    # Management
 
-    async def scan(self) -> AsyncIterator[tuple[str, Entry]]:
+    def scan(self) -> AsyncIterator[tuple[str, Entry]]:
         """Iterate over all entries, a page at a time; what can't be read is left out."""
-        after = -1
-
-        def page(database: Database) -> tuple[int | None, list[tuple[str, Entry]]]:
-            rows = database.records.page(after, _PAGE)
-            entries = []
-            for _, key, record in rows:
-                with contextlib.suppress(UndecodableError):
-                    entries.append((key, self._codec.decode(key, record)))
-            return (rows[-1][0] if rows else None), entries
-
-        while True:
-            last, entries = await self._writing.run(page)
-            for item in entries:
-                yield item
-            if last is None:
-                return
-            after = last
+        return self._management.scan()
 
     async def rewrite(self, change: Callable[[str, Entry], Entry | None]) -> tuple[int, int]:
         """Apply *change* to every entry; what can't be read is removed and not counted."""
-        after: int | None = -1
-        replaced = removed = 0
-
-        def rewrite(key: str, record: object) -> object:
-            nonlocal removed
-            try:
-                entry = self._codec.decode(key, record)
-                new = change(key, entry)
-                if new is not None:
-                    return record if new is entry else self._codec.encode(key, new)
-            except (UndecodableError, UnencodableError):
-                return None
-            removed += isinstance(entry, StoredResponse)
-            return None
-
-        while after is not None:
-            start = after
-
-            def page(database: Database) -> tuple[int | None, int]:
-                last, changed = database.records.rewrite(start, _PAGE, rewrite)  # noqa: B023 (called in this round)
-                database.marks.change(key for key, _ in changed)
-                self._tier.clear()
-                return last, sum(record is not None for _, record in changed)
-
-            after, count = await self._writing.run(page)
-            replaced += count
-        return replaced, removed
+        return await self._management.rewrite(change)
 
     async def count(self) -> int:
         """Number of stored responses."""
-        return await self._writing.run(lambda database: database.records.responses())
+        return await self._management.count()
 
     async def volume(self) -> int:
         """Bytes of all files in the directory."""
-        from ._directory import disk_usage
-
-        return await self._writing.run(lambda _: disk_usage(self._root))
+        return await self._management.volume()
 
     async def clear(self) -> None:
         """Remove all entries."""
-
-        def clear(database: Database) -> bool:
-            more = database.records.remove_all()
-            database.marks.change_all()
-            self._tier.clear()
-            return more
-
-        while await self._writing.run(clear):
-            pass
+        await self._management.clear()
 
     async def verify(self, *, repair: bool = False) -> Report:
         """
@@ -375,57 +321,7 @@ class DiskStore:
 
         A database that can't be read is set aside, as whenever that comes to light.
         """
-        try:
-            return await self._verify(repair=repair)
-        except StoreError as error:
-            if error.__cause__ is None or not is_damage(error.__cause__):
-                raise
-            return Report(problems=(error.cause,), repaired=True)
-
-    async def _verify(self, *, repair: bool) -> Report:
-        problems = await self._writing.run(lambda database: database.records.problems())
-        if problems and repair:
-            await self._writing.run(lambda database: database.records.mend())
-        # Before the entries: one whose body goes here is damaged.
-        orphans = await self._writing.run(functools.partial(self._orphans, repair=repair))
-        entries = 0
-        damaged: list[str] = []
-        after: int | None = -1
-        while after is not None:
-            start = after
-
-            def page(database: Database) -> tuple[int | None, int, list[str]]:
-                rows = database.records.page(start, _PAGE)  # noqa: B023 (called in this round)
-                bad = [key for _, key, record in rows if not self._is_sound(database, key, record)]
-                return (rows[-1][0] if rows else None), len(rows), bad
-
-            after, count, bad = await self._writing.run(page)
-            entries += count
-            damaged += bad
-        if repair:
-            for key in damaged:
-                self.delete(key)
-            await self.flush()
-        return Report(entries, tuple(damaged), tuple(orphans), tuple(problems), repaired=repair)
-
-    def _is_sound(self, database: Database, key: str, record: object) -> bool:
-        try:
-            entry = self._codec.decode(key, record)
-        except UndecodableError:
-            return False
-        if not isinstance(entry, StoredResponse) or not isinstance(entry.body, BodyRef):
-            return True
-        return self._bodies.is_sound(database.home, entry.body)
-
-    def _orphans(self, database: Database, *, repair: bool) -> list[str]:
-        files = database.orphans()
-        without_record = database.records.bodies_without_record()
-        if repair:
-            for path in files:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-            database.records.remove_bodies(identifier for identifier, _ in without_record)
-        return [*(path.relative_to(database.home).as_posix() for path in files), *(name for _, name in without_record)]
+        return await self._management.verify(repair=repair)
 
     # The end
 
