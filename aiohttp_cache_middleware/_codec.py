@@ -108,14 +108,14 @@ class Codec:
         digest = _digest(self._hashers[0], key, header, metadata, body)
         return b"".join((header, digest, metadata, body))
 
-    def decode(self, key: str, record: bytes) -> Entry:
+    def decode(self, key: str, record: object) -> Entry:
         """
         Give the entry that *record* holds, if it was written under *key* and is unchanged.
 
         Raises:
             UndecodableError: It was not, or it is of another format.
         """
-        if len(record) < _PREFIX or record[0] != FORMAT:
+        if not isinstance(record, bytes) or len(record) < _PREFIX or record[0] != FORMAT:
             raise UndecodableError("not a record of this format")
         _, kind, metadata_size, body_size = _HEADER.unpack_from(record)
         if metadata_size > MAX_METADATA or len(record) != _PREFIX + metadata_size + body_size:

@@ -201,14 +201,14 @@ async def test_closing_the_session_closes_the_store_that_it_made(tmp_path: Path,
     async with make_cached_session(tmp_path) as session:
         cache = get_cache(session)
         await ask(session, origin.url("/a"))
-    assert cache._core.store._database is None  # type: ignore[attr-defined]
+    assert not cache._core.store.is_open
 
 
 async def test_a_cache_that_was_passed_in_stays_open(tmp_path: Path, origin: Origin) -> None:
     async with CacheMiddleware(tmp_path) as cache:
         async with make_cached_session(cache=cache) as session:
             await ask(session, origin.url("/a"))
-        assert cache._core.store._database is not None  # type: ignore[attr-defined]
+        assert cache._core.store.is_open
         async with make_cached_session(cache=cache) as session:
             assert await is_hit(session, origin.url("/a"))
 

@@ -1,4 +1,19 @@
-"""Where responses are kept: on disk by default, in memory for tests and short-lived programs."""
+"""
+Where responses are kept: on disk by default, in memory for tests and short-lived programs.
+
+- `_protocol`: what the path asks of a store; `_memory`: the simple one
+- `_location`, `_sharing`: which directory, and one store object for all who use it
+- `_disk`: reads and accepts, and is put together from
+    - `_queue`, `_writing`: what was accepted, and how it is written later; room
+    - `_opening`: who waits for the directory to open, and when it is let go
+    - `_verified`: large bodies, checked before they are given
+    - `_management`: what goes over all entries
+    - `_lane`, `_processes`: threads; the interpreter's end and forks
+    - `_leases`: claims between processes
+- `_database`: the opened directory: `_records` (rows), `_bodies` (files), `_tier` (what was read lately, and marks of
+  what others change), `_directory` (permissions, locks, setting aside)
+- `_faults`: what errors mean, and for how long a store that fails is left alone
+"""
 
 from typing import TYPE_CHECKING
 

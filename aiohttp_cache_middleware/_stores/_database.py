@@ -33,8 +33,7 @@ from ._tier import Marks
 _READ_TIMEOUT: Final = 0.005
 """Seconds that a read on the loop's thread waits for a lock."""
 _READER_CACHE: Final = 2 * 1024  # KiB of pages per reader
-ORPHAN_AGE: Final = 3600.0
-"""Seconds after which a file that no row knows is left over rather than arriving."""
+_ORPHAN_AGE: Final = 3600.0  # seconds after which a file that no row knows is left over rather than arriving
 _DATABASE, _TOKEN, _MARKS, _SWEPT = "cache.db", "token", "marks", "swept"
 _SWEEP_EVERY: Final = 24 * 3600.0  # seconds
 # Held until the process ends: closing a connection that the parent made would undo the parent's locks.
@@ -203,7 +202,7 @@ class Database:
 
     def sweep(self) -> None:
         """Remove what killed processes left behind, and measure what remains beside the rows."""
-        for path in self.orphans(ORPHAN_AGE):
+        for path in self.orphans():
             with contextlib.suppress(OSError):
                 path.unlink()
         without_record = [identifier for identifier, _ in self.records.bodies_without_record()]
@@ -227,8 +226,8 @@ class Database:
         except (OSError, ValueError):
             return 0.0, 0
 
-    def orphans(self, age: float) -> list[Path]:
-        """Give the body and spool files that no row knows and that nobody has touched for *age* seconds."""
+    def orphans(self) -> list[Path]:
+        """Give the body and spool files that no row knows and that nobody has touched for an hour."""
         # Files first: a body whose row is written meanwhile is then among the names.
         files = [*self.home.glob("bodies/??/*.body"), *self.home.glob(f"{SPOOLS}/*.part")]
         known = self.records.body_names()
@@ -237,7 +236,7 @@ class Database:
             name = path.relative_to(self.home).as_posix()
             with contextlib.suppress(FileNotFoundError):
                 ours = is_body_name(name) or path.suffix == ".part"
-                if ours and name not in known and time.time() - path.lstat().st_mtime > age:
+                if ours and name not in known and time.time() - path.lstat().st_mtime > _ORPHAN_AGE:
                     orphans.append(path)
         return orphans
 

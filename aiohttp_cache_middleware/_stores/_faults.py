@@ -1,10 +1,11 @@
-"""What an exception of SQLite, diskcache or the file system means for the store."""
+"""What an exception of SQLite, diskcache or the file system means for the store, and for how long."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sqlite3
+import time
 from typing import Final
 
 from .._errors import StoreError
@@ -27,6 +28,7 @@ _KNOWN: Final = (
     "attempt to write a readonly database",
     "unable to open database file",
 )
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds between attempts on a store that fails
 
 
 class DamagedError(Exception):
@@ -66,3 +68,34 @@ def store_error(error: BaseException) -> StoreError:
     if isinstance(error, DamagedError | Refused):
         return StoreError(str(error))
     return StoreError(f"{type(error).__name__}")
+
+
+class Backoff:
+    """
+    Leaves a store that fails alone for a while, and longer each time.
+
+    Attributes:
+        failing_until: The end of the pause, by the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self._failure: StoreError | None = None
+        self._pause = 0.0
+        self.failing_until = 0.0
+
+    def note_failure(self, error: StoreError) -> None:
+        """Begin a pause, unless there is one."""
+        self._failure = error
+        if time.monotonic() < self.failing_until:
+            return  # one trouble, met by several at once
+        self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
+        self.failing_until = time.monotonic() + self._pause
+
+    def note_success(self) -> None:
+        """Forget the failures before."""
+        self._failure, self._pause = None, 0.0
+
+    def raise_while_failing(self) -> None:
+        """Raise `StoreError`, with the cause of the last failure, during a pause."""
+        if self._failure is not None and time.monotonic() < self.failing_until:
+            raise StoreError(self._failure.cause)

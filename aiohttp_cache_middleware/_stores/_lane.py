@@ -1,8 +1,11 @@
-"""One thread that runs the store's work in order."""
+"""The threads of a store: each runs its work in order."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,6 +15,8 @@ T = TypeVar("T")
 
 IDLE: Final = 2.0
 """Seconds without work after which the thread ends; so a store that is forgotten leaves none behind."""
+DEADLINE: Final = 0.25
+"""Seconds that a lookup waits for a lane, to open the store or a body."""
 
 
 class Lane:
@@ -20,13 +25,17 @@ class Lane:
 
     Args:
         name: Name of the thread.
+        owner: Kept while there is work, so that the interpreter's end and a fork find it.
+
+    Attributes:
         at_end: Run in the thread when it ends, to give back what belongs to it.
     """
 
-    def __init__(self, name: str, at_end: Callable[[], object] | None = None) -> None:
+    def __init__(self, name: str, owner: object) -> None:
         self._name = name
-        self._at_end = at_end
-        self._jobs: deque[Callable[[], object]] = deque()
+        self._owner = weakref.ref(owner)
+        self.at_end: weakref.WeakMethod[Callable[[], object]] | None = None
+        self._jobs: deque[tuple[Callable[[], object], object]] = deque()
         self._changed = threading.Condition(threading.Lock())
         self._at_work = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -35,7 +44,7 @@ class Lane:
     def run(self, job: Callable[[], object]) -> None:
         """Queue *job*, which must not raise."""
         with self._changed:
-            self._jobs.append(job)
+            self._jobs.append((job, self._owner()))
             if self._thread is None:
                 # daemon: a lane that is stuck behind a lock must not keep the process from exiting.
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
@@ -85,25 +94,70 @@ class Lane:
 
     def _work(self) -> None:
         while True:
-            while (job := self._next()) is not None:
+            while (work := self._next()) is not None:
                 try:
                     with self._at_work:
-                        job()
+                        work[0]()
                 except BaseException:
                     with self._changed:
                         self._thread = None  # the next job finds another one
                     raise
-                del job  # what it refers to may be waiting to go
-            if self._at_end is not None:
+                del work  # what it refers to may be waiting to go
+            if self.at_end is not None and (at_end := self.at_end()) is not None:
                 with self._at_work:
-                    self._at_end()
+                    at_end()
+                del at_end
             with self._changed:
                 if not self._jobs:
                     self._thread = None
                     return
 
-    def _next(self) -> Callable[[], object] | None:
+    def _next(self) -> tuple[Callable[[], object], object] | None:
         with self._changed:
             if not self._jobs and not self._stopping:
                 self._changed.wait_for(lambda: self._jobs or self._stopping, IDLE)
             return self._jobs.popleft() if self._jobs else None
+
+
+class Lanes:
+    """
+    The threads of one store, *owner*.
+
+    Attributes:
+        writer: Changes rows; may wait for both others.
+        files: Reads and writes large bodies; may wait for the opener.
+        opener: Opens the store; waits for none.
+    """
+
+    def __init__(self, owner: object) -> None:
+        self.writer = Lane("http-cache-writer", owner)
+        self.files = Lane("http-cache-files", owner)
+        self.opener = Lane("http-cache-opener", owner)
+
+    def pause(self, deadline: float) -> list[Lane]:
+        """Have no thread in the middle of a job; give those that wait now, by *deadline* (monotonic)."""
+        # Whoever may wait for another comes before it.
+        lanes = (self.writer, self.files, self.opener)
+        return [lane for lane in lanes if lane.pause(max(0.0, deadline - time.monotonic()))]
+
+    def stop(self, deadline: float) -> bool:
+        """End all threads when what is queued has been done; tell whether they ended by *deadline* (monotonic)."""
+        # The writer first: it waits for bodies to land, and leaves what it lets go to the opener.
+        lanes = (self.writer, self.opener, self.files)
+        return all(lane.stop(max(0.0, deadline - time.monotonic())) for lane in lanes)
+
+
+async def in_time(future: Future[T], began: float, deadline: float = DEADLINE) -> T:
+    """
+    Await *future* until *deadline* seconds after *began* (monotonic), and let it go on then.
+
+    Raises:
+        asyncio.TimeoutError: It is not done by then.
+    """
+    waiting = asyncio.wrap_future(future)
+    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.wait((waiting,), timeout=max(0.0, began + deadline - time.monotonic()))
+    # A busy loop hears of the deadline and of what came long before it at the same time.
+    if not future.done():
+        raise asyncio.TimeoutError
+    return future.result()

@@ -129,17 +129,17 @@ async def test_beyond_64_mib_waiting_responses_are_not_stored_but_counted_and_ar
     go_on = asyncio.Event()
     loop = asyncio.get_running_loop()
     # A disk that does nothing: the lane that writes waits for us.
-    store._writer.run(lambda: asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result())
+    store._lanes.writer.run(lambda: asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result())
     for number in range(300):
         response = await ask(session, origin.url(f"/sized?n={number}&size=250000"))
         assert response.size == 250_000
-        assert store._pending_size <= 64 * MIB
+        assert store._queue.size <= 64 * MIB
     not_stored = cache.stats.not_stored["the store did not accept it"]
     assert 20 < not_stored < 60
     assert cache.stats.stores == 301 - not_stored
     go_on.set()
     await written(session)
-    assert store._pending_size == 0
+    assert store._queue.size == 0
     assert await cache.responses.count() == 301 - not_stored
     assert await is_hit(session, origin.url("/sized?n=1&size=250000"))
 
@@ -203,7 +203,7 @@ async def test_a_clock_that_steps_keeps_the_store_sound(
     session = make(max_size=8 * MIB)
     store = get_cache(session)._core.store
     assert isinstance(store, DiskStore)
-    store._clock = clock
+    store._clock = store._writing._clock = clock
     for step in (0, 86_400, -86_400, -86_400, 10 * 365 * 86_400, -20 * 365 * 86_400):
         clock.advance(step)
         for number in range(20):

@@ -18,7 +18,7 @@ import pytest
 from aiohttp_cache_middleware._errors import StoreError
 from aiohttp_cache_middleware._model import BodyRef, StoredResponse
 from aiohttp_cache_middleware._stores import DiskStore
-from aiohttp_cache_middleware._stores import _disk as disk_module
+from aiohttp_cache_middleware._stores import _queue as queue_module
 
 from .samples import Clock, a_response, key_of
 
@@ -138,10 +138,10 @@ class TestRoom:
     async def test_beyond_64_mib_waiting_nothing_more_is_accepted(
         self, make_disk_store: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(disk_module, "QUEUE_LIMIT", MIB)
+        monkeypatch.setattr(queue_module, "QUEUE_LIMIT", MIB)
         store = make_disk_store()
         gate = threading.Event()
-        store._writer.run(gate.wait)
+        store._lanes.writer.run(gate.wait)
         accepted = [put(store, number, body=bytes(200_000)) for number in range(10)]
         assert accepted == [True] * 5 + [False] * 5
         store.delete(key_of(0))
@@ -205,6 +205,12 @@ class TestProcesses:
         run(directory, code)
         assert asyncio.run(make_disk_store().count()) == 1
 
+    def test_what_was_accepted_survives_a_store_that_is_forgotten(self, directory: Path, make_disk_store: Make) -> None:
+        run(directory, "put(1); put(2, body=bytes(1_000_000)); del store")
+        store = make_disk_store()
+        assert asyncio.run(store.count()) == 2
+        assert asyncio.run(store.verify()).ok
+
     def test_an_unclosed_store_that_is_forgotten_leaves_no_warning(self, directory: Path) -> None:
         code = """
             import gc, threading
@@ -243,7 +249,7 @@ class TestProcesses:
         assert asyncio.run(store.verify()).ok
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-    @pytest.mark.parametrize("lane", ["_writer", "_files", "_opener"])
+    @pytest.mark.parametrize("lane", ["writer", "files", "opener"])
     def test_a_fork_waits_for_what_a_thread_is_at(self, lane: str, directory: Path) -> None:
         code = f"""
             import threading, time
@@ -252,7 +258,7 @@ class TestProcesses:
                 begun.set()
                 time.sleep(0.1)  # time for the fork to come too early
                 ended.set()
-            store.{lane}.run(work)
+            store._lanes.{lane}.run(work)
             begun.wait()
             child = os.fork()
             if not child:

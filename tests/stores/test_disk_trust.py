@@ -226,7 +226,7 @@ class TestDamage:
                 await filled.flush()
                 await filled.get(key_of(1))
             except StoreError:
-                filled._failing_until = 0.0
+                filled._backoff.failing_until = 0.0
         assert put(filled, 3)
         await filled.flush()
         assert await filled.get(key_of(3)) == a_response(3)
@@ -335,7 +335,7 @@ class TestDirectory:
         with pytest.raises(StoreError, match="refused"):
             put(store, 1)
         directory.chmod(0o700)
-        store._failing_until = 0.0
+        store._backoff.failing_until = 0.0
         assert put(store, 1)
         await store.flush()
         assert await store.count() == 1

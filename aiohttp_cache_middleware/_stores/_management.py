@@ -1,0 +1,168 @@
+"""What looks at all entries or changes them: a page at a time and in the writer, so what was accepted is there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from .._codec import Codec, UndecodableError, UnencodableError
+from .._errors import StoreError
+from .._model import BodyRef, Entry, StoredResponse
+from ._directory import disk_usage
+from ._faults import is_damage
+from ._protocol import Report
+from ._queue import Change
+from ._tier import Tier
+from ._verified import VerifiedBodies
+from ._writing import WriteBehind
+
+if TYPE_CHECKING:
+    from ._database import Database
+
+_PAGE: Final = 128  # records per step
+
+
+class Management:
+    """
+    Manages the store in *root*.
+
+    Args:
+        writing: Runs the steps.
+        tier: Where entries are forgotten that change here.
+    """
+
+    def __init__(self, root: Path, writing: WriteBehind, codec: Codec, tier: Tier, bodies: VerifiedBodies) -> None:
+        self._root = root
+        self._writing = writing
+        self._codec = codec
+        self._tier = tier
+        self._bodies = bodies
+
+    async def scan(self) -> AsyncIterator[tuple[str, Entry]]:
+        """Iterate over all entries; what can't be read is left out."""
+        after = -1
+
+        def page(database: Database) -> tuple[int | None, list[tuple[str, Entry]]]:
+            rows = database.records.page(after, _PAGE)
+            entries = []
+            for _, key, record in rows:
+                with contextlib.suppress(UndecodableError):
+                    entries.append((key, self._codec.decode(key, record)))
+            return (rows[-1][0] if rows else None), entries
+
+        while True:
+            last, entries = await self._writing.run(page)
+            for item in entries:
+                yield item
+            if last is None:
+                return
+            after = last
+
+    async def rewrite(self, change: Callable[[str, Entry], Entry | None]) -> tuple[int, int]:
+        """Apply *change* to every entry; what can't be read is removed and not counted."""
+        after: int | None = -1
+        replaced = removed = 0
+
+        def rewrite(key: str, record: object) -> object:
+            nonlocal removed
+            try:
+                entry = self._codec.decode(key, record)
+                new = change(key, entry)
+                if new is not None:
+                    return record if new is entry else self._codec.encode(key, new)
+            except (UndecodableError, UnencodableError):
+                return None
+            removed += isinstance(entry, StoredResponse)
+            return None
+
+        while after is not None:
+            start = after
+
+            def page(database: Database) -> tuple[int | None, int]:
+                last, changed = database.records.rewrite(start, _PAGE, rewrite)  # noqa: B023 (called in this round)
+                database.marks.change(key for key, _ in changed)
+                self._tier.clear()
+                return last, sum(record is not None for _, record in changed)
+
+            after, count = await self._writing.run(page)
+            replaced += count
+        return replaced, removed
+
+    async def count(self) -> int:
+        """Number of stored responses."""
+        return await self._writing.run(lambda database: database.records.responses())
+
+    async def volume(self) -> int:
+        """Bytes of all files in the directory."""
+        return await self._writing.run(lambda _: disk_usage(self._root))
+
+    async def clear(self) -> None:
+        """Remove all entries."""
+
+        def clear(database: Database) -> bool:
+            more = database.records.remove_all()
+            database.marks.change_all()
+            self._tier.clear()
+            return more
+
+        while await self._writing.run(clear):
+            pass
+
+    async def verify(self, *, repair: bool) -> Report:
+        """Check the database, every record, body and file; *repair* removes what is damaged or left over."""
+        try:
+            return await self._verify(repair=repair)
+        except StoreError as error:
+            if error.__cause__ is None or not is_damage(error.__cause__):
+                raise
+            # It has been set aside, as whenever that comes to light.
+            return Report(problems=(error.cause,), repaired=True)
+
+    async def _verify(self, *, repair: bool) -> Report:
+        problems = await self._writing.run(lambda database: database.records.problems())
+        if problems and repair:
+            await self._writing.run(lambda database: database.records.mend())
+        # Before the entries: one whose body goes here is damaged.
+        orphans = await self._writing.run(lambda database: _orphans(database, repair=repair))
+        entries = 0
+        damaged: list[str] = []
+        after: int | None = -1
+        while after is not None:
+            start = after
+
+            def page(database: Database) -> tuple[int | None, int, list[str]]:
+                rows = database.records.page(start, _PAGE)  # noqa: B023 (called in this round)
+                bad = [key for _, key, record in rows if not self._is_sound(database, key, record)]
+                return (rows[-1][0] if rows else None), len(rows), bad
+
+            after, count, bad = await self._writing.run(page)
+            entries += count
+            damaged += bad
+        if repair:
+            for key in damaged:
+                self._writing.accept(Change(key))
+            await self._writing.flush()
+        return Report(entries, tuple(damaged), tuple(orphans), tuple(problems), repaired=repair)
+
+    def _is_sound(self, database: Database, key: str, record: object) -> bool:
+        try:
+            entry = self._codec.decode(key, record)
+        except UndecodableError:
+            return False
+        if not isinstance(entry, StoredResponse) or not isinstance(entry.body, BodyRef):
+            return True
+        return self._bodies.is_sound(database.home, entry.body)
+
+
+def _orphans(database: Database, *, repair: bool) -> list[str]:
+    """Give the names of files and bodies that no record uses, after their removal if it is a *repair*."""
+    files = database.orphans()
+    without_record = database.records.bodies_without_record()
+    if repair:
+        for path in files:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        database.records.remove_bodies(identifier for identifier, _ in without_record)
+    return [*(path.relative_to(database.home).as_posix() for path in files), *(name for _, name in without_record)]

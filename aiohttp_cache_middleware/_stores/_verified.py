@@ -1,0 +1,81 @@
+"""Large bodies that are there: opened, and verified whole before the first byte is given."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from typing import Final
+
+from .._errors import StoreError
+from .._model import BodyRef
+from ._bodies import BodySeal, DiskBodyReader, open_body_file
+from ._lane import Lane, in_time
+
+_VERIFIED: Final = 1024  # bodies remembered as verified
+
+
+class VerifiedBodies:
+    """Opens bodies; *files* is the lane where they are read, *seal* checks them."""
+
+    def __init__(self, files: Lane, seal: BodySeal) -> None:
+        self._files = files
+        self._seal = seal
+        self._verified: dict[str, tuple[int, ...]] = {}
+
+    async def open(self, home: Path, body: BodyRef) -> DiskBodyReader | None:
+        """
+        Open *body*; ``None`` where it is missing or wrong.
+
+        Raises:
+            asyncio.TimeoutError: The lane is held up.
+        """
+        opening = self._files.submit(lambda: open_body_file(home, body.id, body.size, self._files))
+        reader = await in_time(opening, time.monotonic())
+        if reader is None:
+            return None
+        stamp = reader.stamp()
+        # The change time can't be set by anybody: an unchanged one means unchanged bytes.
+        if self._verified.get(body.id) == stamp:
+            return reader
+        hashers = self._seal.hashers(body.id)
+        is_whole: bool | None = None
+        while is_whole is None:
+            is_whole = await asyncio.wrap_future(self._files.submit(lambda: reader.check_some(hashers)))
+        if not is_whole:
+            reader.close()
+            return None
+        if len(self._verified) >= _VERIFIED:
+            self._verified.clear()
+        self._verified[body.id] = stamp
+        return reader
+
+    def load(self, home: Path, body: BodyRef) -> bytes:
+        """
+        Give the bytes of *body*; blocks.
+
+        Raises:
+            StoreError: It is missing or wrong.
+        """
+        reader = open_body_file(home, body.id, body.size, self._files)
+        if reader is None:
+            raise StoreError("a body is missing")
+        with contextlib.closing(reader):
+            if not self._check(reader, body):
+                raise StoreError("a body is not what was stored")
+            return reader.load()
+
+    def is_sound(self, home: Path, body: BodyRef) -> bool:
+        """Tell whether *body* is there as it was stored; blocks."""
+        reader = open_body_file(home, body.id, body.size, self._files)
+        if reader is None:
+            return False
+        with contextlib.closing(reader):
+            return self._check(reader, body)
+
+    def _check(self, reader: DiskBodyReader, body: BodyRef) -> bool:
+        hashers = self._seal.hashers(body.id)
+        while (is_whole := reader.check_some(hashers)) is None:
+            pass
+        return is_whole
