@@ -22,7 +22,8 @@ from typing import Any, Final
 
 import msgpack
 
-from ._model import BodyRef, Entry, Header, RawHeader, StoredResponse, Variant, VariantIndex, Vary
+from ._model import BodyRef, Entry, Header, RawHeader, StoredResponse, Variant, VariantIndex, Vary, encoded
+from ._packing import pack
 
 FORMAT: Final = 1
 """Number of the record layout; another layout takes another number, and its records are misses here."""
@@ -47,8 +48,6 @@ _TYPES: Final = frozenset(
     for reference in (tuple, NoneType)
 )
 
-# surrogatepass: aiohttp shows undecodable bytes as lone surrogates, and they must come back as they were.
-_packer_options: Final[dict[str, Any]] = {"use_bin_type": True, "unicode_errors": "surrogatepass"}
 # Bounds keep a hostile record from costing more memory and time than its own size.
 _unpacker_options: Final[dict[str, Any]] = {
     "use_list": False,
@@ -99,7 +98,7 @@ class Codec:
         """
         kind, facts, body = _facts_of_index(entry) if isinstance(entry, VariantIndex) else _facts_of_response(entry)
         try:
-            metadata: bytes = msgpack.packb(facts, **_packer_options)
+            metadata = pack(facts)
         except (ValueError, TypeError, OverflowError) as error:
             raise UnencodableError(str(error)) from error
         if len(metadata) > MAX_METADATA or len(body) > MAX_BODY:
@@ -156,6 +155,8 @@ def _facts_of_response(response: StoredResponse) -> tuple[int, tuple[object, ...
     for fields in (response.headers, response.request_headers):
         _check_fields(tuple(chain.from_iterable(fields)))
     raw = response.raw_headers
+    if raw == encoded(response.headers):
+        raw = None
     facts = (
         response.method,
         response.url,

@@ -9,14 +9,14 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aiohttp import ClientError
+from aiohttp import ClientError, hdrs
 
 from ._flights import READ_AHEAD, Flight
 from ._guard import logger
 from ._key import stored_request_headers, stored_url, url_tag
-from ._model import FOREVER, BodyRef, OriginResponse, StoredResponse, VariantIndex
+from ._model import FOREVER, BodyRef, OriginResponse, StoredResponse, VariantIndex, Vary
 from ._policy import DoNotStore, Store, Storing, selecting_values, selects
-from ._response import CachedResponse, headers_of, replay, whole_body
+from ._response import CachedResponse, replay, whole_body
 from ._scope import Hop, RequestScope
 from ._tee import MEMORY_LIMIT, NO_ROOM, TOO_LARGE, Capture
 from ._variants import entry_key, place
@@ -115,8 +115,9 @@ class Keeper:
     ) -> Storing:
         if tampered is not None:
             return DoNotStore(tampered)
-        if response.content_type in ENDLESS:
-            return DoNotStore(f"{response.content_type} has no end")
+        media_type = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+        if media_type in ENDLESS:
+            return DoNotStore(f"{media_type} has no end")
         size, limit = response.content_length, self._core.settings.max_body_size
         if size is not None and limit is not None and size > limit and response.method != "HEAD":
             return DoNotStore(TOO_LARGE)
@@ -126,12 +127,10 @@ class Keeper:
         self, exchange: Exchange, response: CachedResponse, origin: OriginResponse, storing: Store
     ) -> StoredResponse:
         """Make what will be stored, but for the body."""
-        ignored = {name.lower() for name in self._core.settings.ignored_params}
-        headers, raw_headers = headers_of(response)
+        headers, raw_headers = tuple(response.headers.items()), response.raw_headers
         if storing.drop:
             headers = tuple(one for one in headers if one[0].lower() not in storing.drop)
-            if raw_headers is not None:
-                raw_headers = tuple(one for one in raw_headers if one[0].decode("latin-1").lower() not in storing.drop)
+            raw_headers = tuple(one for one in raw_headers if one[0].decode("latin-1").lower() not in storing.drop)
         request = exchange.asked.request
         version = response.version
         return StoredResponse(
@@ -148,10 +147,13 @@ class Keeper:
             response_time=origin.response_time,
             created_time=self._core.clock(),
             expires_time=storing.expires_time,
-            vary=selecting_values(
-                request.headers, [name for name in storing.vary if name not in ignored], exchange.secret
-            ),
+            vary=self._selecting_values(exchange, storing) if storing.vary else (),
         )
+
+    def _selecting_values(self, exchange: Exchange, storing: Store) -> Vary:
+        ignored = {name.lower() for name in self._core.settings.ignored_params}
+        names = [name for name in storing.vary if name not in ignored]
+        return selecting_values(exchange.asked.request.headers, names, exchange.secret)
 
     # --- the body ---
 

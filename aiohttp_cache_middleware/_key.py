@@ -13,10 +13,10 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote_plus, unquote_to_bytes
 
-import msgpack
 from yarl import URL
 
 from ._model import Header
+from ._packing import pack
 from ._request import AUTOMATIC_HEADERS, Asked, Body, Part, bare_url
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def primary_key(
         None if asked.body is None else _canonical_body(asked.body, ignored_params),
     )
     hasher = _keyed(secret, b"primary key").copy()
-    hasher.update(_packed(parts))
+    hasher.update(pack(parts))
     return hasher.hexdigest()
 
 
@@ -132,12 +132,6 @@ def stored_request_headers(asked: Asked, ignored_params: frozenset[str]) -> tupl
 
 
 # --- encoding ---
-
-
-def _packed(value: object) -> bytes:
-    # Text that cannot be sent (lone surrogates, which JSON may spell) can still be compared.
-    packed: bytes = msgpack.packb(value, unicode_errors="surrogatepass")
-    return packed
 
 
 @lru_cache(maxsize=16)
@@ -232,7 +226,7 @@ def _canonical_json(content: bytes, ignored_params: frozenset[str]) -> bytes:
     )
     if isinstance(value, dict):
         value = {name: values for name, values in value.items() if name not in ignored_params}
-    return _packed(value)
+    return pack(value)
 
 
 def _unordered(pairs: list[tuple[str, object]]) -> dict[str, list[object]]:

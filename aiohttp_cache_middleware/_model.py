@@ -16,6 +16,13 @@ Header: TypeAlias = tuple[str, str]
 RawHeader: TypeAlias = tuple[bytes, bytes]
 
 
+def encoded(headers: tuple[Header, ...]) -> tuple[RawHeader, ...]:
+    """Give fields as the bytes that aiohttp would show so."""
+    return tuple(
+        [(name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in headers]
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Expiration:
     """
@@ -106,7 +113,7 @@ class StoredResponse:
         key: The entry's own key in the store (primary key, or the key of a variant).
         url: URL that was asked for: normalised, without fragment, credentials and ignored parameters.
         headers: Fields as aiohttp showed them, in order, duplicates kept.
-        raw_headers: Fields as they came, bytes; ``None`` when encoding `headers` gives them.
+        raw_headers: Fields as they came; ``None``: as `headers`, `encoded`.
         request_headers: Fields of the request, without credentials and ignored ones.
         request_time: When the request was sent that this response (or its last validation) answered.
         response_time: When this response (or its last validation) was received.

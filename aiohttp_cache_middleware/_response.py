@@ -14,7 +14,7 @@ from aiohttp import ClientRequest, ClientResponse, HttpVersion, HttpVersion10, H
 from aiohttp.helpers import noop
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from ._model import FOREVER, Header, RawHeader, StoredResponse
+from ._model import FOREVER, Header, RawHeader, StoredResponse, encoded
 from ._stream import (
     WHOLE_PIECE_SIZE,
     BodyWatcher,
@@ -42,7 +42,6 @@ __all__ = [
     "adopt",
     "cached_class",
     "gateway_timeout",
-    "headers_of",
     "read_ahead",
     "replay",
     "unread",
@@ -172,7 +171,7 @@ class CachedResponse(ClientResponse):
         stored = replay.stored
         if stored.raw_headers is not None:
             return _raw_of(replay.headers, stored.headers, stored.raw_headers)
-        return _encoded(replay.headers)
+        return encoded(replay.headers)
 
     @property
     def content(self) -> StreamReader:
@@ -389,20 +388,6 @@ def gateway_timeout(request: ClientRequest, why: str, add_headers: tuple[Header,
     return replay(request, stored, now=0.0, age=None, cache_key=None, from_cache=False)
 
 
-def headers_of(response: ClientResponse) -> tuple[tuple[Header, ...], tuple[RawHeader, ...] | None]:
-    """
-    Give the header fields of *response* for storing.
-
-    Returns:
-        Those that aiohttp shows, and those that came; ``None`` for the latter where encoding the former gives them.
-    """
-    shown = tuple([(str(name), str(value)) for name, value in response.headers.items()])
-    raw = response.raw_headers
-    if len(raw) == len(shown) and all(map(_is_encoded, shown, raw)):
-        return shown, None
-    return shown, tuple([(bytes(name), bytes(value)) for name, value in raw])
-
-
 def watch_body(response: CachedResponse, watcher: BodyWatcher) -> None:
     """
     Let *watcher* follow the body while the caller reads it; told at once where it has arrived already.
@@ -458,7 +443,7 @@ def show_fields(response: CachedResponse, add_headers: tuple[Header, ...]) -> No
         headers = CIMultiDict(response.headers)
         headers.extend(add_headers)
         response._headers = CIMultiDictProxy(headers)
-        response._raw_headers = (*response.raw_headers, *_encoded(add_headers))
+        response._raw_headers = (*response.raw_headers, *encoded(add_headers))
         response._cache.clear()
 
 
@@ -572,23 +557,12 @@ def _moment(posix_time: float) -> datetime | None:
     return None
 
 
-def _encoded(headers: tuple[Header, ...]) -> tuple[RawHeader, ...]:
-    return tuple(
-        (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in headers
-    )
-
-
-def _is_encoded(header: Header, raw: RawHeader) -> bool:
-    name, value = header
-    return name.encode("utf-8", "surrogateescape") == raw[0] and value.encode("utf-8", "surrogateescape") == raw[1]
-
-
 def _raw_of(shown: tuple[Header, ...], stored: tuple[Header, ...], raw: tuple[RawHeader, ...]) -> tuple[RawHeader, ...]:
     """Give *shown* as bytes: as they came where they are of *stored*, which came as *raw*."""
     if shown is stored:
         return raw
     as_came = dict(zip(map(id, stored), raw))  # noqa: B905 - of one length; identity, as fields may repeat
-    return tuple(as_came.get(id(header)) or _encoded((header,))[0] for header in shown)
+    return tuple(as_came.get(id(header)) or encoded((header,))[0] for header in shown)
 
 
 def _parse_cookies(set_cookies: tuple[str, ...] | list[str]) -> SimpleCookie:

@@ -28,7 +28,6 @@ from aiohttp_cache_middleware._response import (
     adopt,
     cached_class,
     gateway_timeout,
-    headers_of,
     replay,
 )
 from tests.bodies import SMALL, T0, FileReader, Replaying, Watching, a_stored_response, origin, stored_from
@@ -259,27 +258,6 @@ async def test_answer_without_body(answer: Answer) -> None:
         assert response.closed
         assert await response.read() == b""
         assert reader is None or reader.is_closed
-
-
-@pytest.mark.parametrize(
-    ("shown", "raw", "stored_raw"),
-    [
-        pytest.param((("A", "b"),), ((b"A", b"b"),), None, id="derivable"),
-        pytest.param((("ETag", "b"),), ((b"etag", b"b"),), ((b"etag", b"b"),), id="another case"),
-        pytest.param((("A", "\udcff"),), ((b"A", b"\xff"),), None, id="not UTF-8"),
-    ],
-)
-async def test_headers_of(shown: Any, raw: Any, stored_raw: Any) -> None:
-    response = await _replayed(a_stored_response(headers=shown, raw_headers=raw))
-    assert headers_of(response) == (shown, stored_raw)
-    assert {type(name) for name, _ in headers_of(response)[0]} == {str}
-
-
-async def test_names_aiohttp_interns_become_plain_strings() -> None:
-    async with origin() as server, ClientSession() as session, session.get(server.make_url("/fancy")) as response:
-        shown, _raw = headers_of(response)
-        assert {type(each) for header in shown for each in header} == {str}
-        assert ("Content-Type", "text/plain; charset=iso-8859-1") in shown
 
 
 # A response_class of the caller's

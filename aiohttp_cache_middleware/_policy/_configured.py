@@ -29,6 +29,9 @@ CONDITIONS = tuple(
 
 RANGE = istr("Range")
 
+_ETAG, _LAST_MODIFIED, _COOKIE = istr("ETag"), istr("Last-Modified"), istr("Cookie")
+_NOTHING_STORED, _VARY_MISS = Forward(), Forward(forward="vary-miss")
+
 CLOCK_TOLERANCE = 60.0
 """Seconds by which an entry may be dated in the future; beyond, the clock was set back and its age is unknown."""
 
@@ -44,7 +47,7 @@ def decide(request: Request, stored: Sequence[StoredResponse], rules: Rules, now
     """
     newest = _selected(request, stored, rules, secret)
     if newest is None:
-        return _without_network(rules, Forward(forward="vary-miss") if stored else Forward())
+        return _without_network(rules, _VARY_MISS if stored else _NOTHING_STORED)
     age = max(0.0, now - newest.created_time)
     if is_fresh(newest, now) and not rules.refresh:
         return Reuse(newest, age)
@@ -102,9 +105,9 @@ def validators(stored: StoredResponse) -> tuple[Header, ...]:
     """Give the conditional fields that validate *stored* (RFC 9110 §13.1.2, §13.1.3)."""
     fields = stored.fields
     conditions: list[Header] = []
-    if (etag := fields.get("ETag")) and may_be_sent(etag):
+    if (etag := fields.get(_ETAG)) and may_be_sent(etag):
         conditions.append(("If-None-Match", etag))
-    if (last_modified := fields.get("Last-Modified")) and may_be_sent(last_modified):
+    if (last_modified := fields.get(_LAST_MODIFIED)) and may_be_sent(last_modified):
         conditions.append(("If-Modified-Since", last_modified))
     return tuple(conditions)
 
@@ -116,7 +119,7 @@ def may_store(request: Request, response: OriginResponse, rules: Rules, now: flo
     expires_time = _expiration(rules).expires_time(now)
     if expires_time <= now:
         return DoNotStore("expire_after leaves it no lifetime")
-    has_validator = "ETag" in response.fields or "Last-Modified" in response.fields
+    has_validator = _ETAG in response.fields or _LAST_MODIFIED in response.fields
     return Store(
         expires_time,
         _selecting_names(request, response),
@@ -241,7 +244,7 @@ def _allows_code(status: int, rules: Rules) -> bool:
 def _selecting_names(request: Request, response: OriginResponse) -> tuple[str, ...]:
     """``Vary: *`` counts as none; a private response fetched with cookies is for those cookies only."""
     names = vary_names(response.fields) or ()
-    if "cookie" not in names and "Cookie" in request.headers and "private" in cache_control(response.fields):
+    if "cookie" not in names and _COOKIE in request.headers and "private" in cache_control(response.fields):
         names = (*names, "cookie")
     return names
 

@@ -1,4 +1,8 @@
-"""The answers to a policy's questions, as data: a small type per outcome."""
+"""
+The answers to a policy's questions, as data: a small type per outcome.
+
+Those made for every request are tuples: a frozen dataclass takes 1 µs more to make.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ class Answer:
     frames: tuple[bytes, ...] = ()
 
 
-class Reuse(NamedTuple):  # a frozen dataclass of this size takes 1 µs more to make, at every hit
+class Reuse(NamedTuple):
     """
     The stored response answers the request.
 
@@ -58,8 +62,7 @@ class Reuse(NamedTuple):  # a frozen dataclass of this size takes 1 µs more to 
     why: str = "fresh"
 
 
-@dataclass(frozen=True, slots=True)
-class Revalidate:
+class Revalidate(NamedTuple):
     """
     Ask the origin whether a stored response still holds (RFC 9111 §4.3).
 
@@ -77,8 +80,7 @@ class Revalidate:
     why: str = "stale, has a validator"
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(NamedTuple):
     """
     Ask the origin.
 
@@ -104,8 +106,7 @@ class GatewayTimeout:
 Decision: TypeAlias = Reuse | Revalidate | Forward | GatewayTimeout
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(NamedTuple):
     """
     The response may be stored (RFC 9111 §3).
 
@@ -122,8 +123,7 @@ class Store:
     worth_keeping_stale: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class DoNotStore:
+class DoNotStore(NamedTuple):
     """
     The response may not be stored.
 

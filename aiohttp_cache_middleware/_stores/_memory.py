@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from .._errors import StoreError
@@ -232,4 +233,4 @@ class MemorySpool:
 def _size(entry: Entry) -> int:
     if not isinstance(entry, StoredResponse):
         return _OVERHEAD
-    return _OVERHEAD + entry.size + sum(len(name) + len(value) for name, value in entry.headers)
+    return _OVERHEAD + entry.size + sum(map(len, chain.from_iterable(entry.headers)))

@@ -1,0 +1,55 @@
+"""The queue of a disk store: when claims may end that guard what is still being written."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiohttp_cache_middleware._stores._queue import Change, Queue
+from aiohttp_cache_middleware._stores._tier import Tier
+
+
+@pytest.fixture
+def queue() -> Queue:
+    return Queue(Tier())
+
+
+def test_with_nothing_queued_a_job_is_for_the_caller(queue: Queue) -> None:
+    assert not queue.run_when_settled(lambda: None)
+
+
+def test_a_job_waits_for_all_that_was_accepted_before(queue: Queue) -> None:
+    done: list[str] = []
+    first, last = Change("a"), Change("b")
+    queue.accept(first)
+    queue.accept(last)
+    assert queue.run_when_settled(lambda: done.append("one"))
+    assert queue.run_when_settled(lambda: done.append("two"))
+    queue.next_batch()
+    queue.settle([first])
+    assert done == []
+    queue.settle([last])
+    assert done == ["one", "two"]
+    assert not queue.run_when_settled(lambda: None)
+
+
+def test_a_job_does_not_wait_for_what_is_accepted_later(queue: Queue) -> None:
+    done: list[str] = []
+    first = Change("a")
+    queue.accept(first)
+    queue.run_when_settled(lambda: done.append("one"))
+    queue.accept(Change("b"))
+    queue.settle([first])
+    assert done == ["one"]
+
+
+def test_giving_up_runs_jobs_even_of_removals_that_stay(queue: Queue) -> None:
+    done: list[str] = []
+    removal = Change("a")
+    queue.accept(removal)
+    queue.run_when_settled(lambda: done.append("one"))
+    assert queue.give_up([]) == [removal]
+    assert done == ["one"]
+    assert not queue.run_when_settled(lambda: None)
+    assert queue.resume()
+    queue.settle(queue.next_batch())
+    assert done == ["one"]
