@@ -46,11 +46,15 @@ class Flight:
     One request on its way, and those who wait for what it brings.
 
     It keeps nothing of the leader's alive: a response that he drops takes the flight down with it.
+
+    Attributes:
+        key: What the requests that may wait for it have in common.
     """
 
-    __slots__ = ("_landed", "_on_landing", "_urging", "_urgings", "has_followers", "leader", "started")
+    __slots__ = ("_landed", "_on_landing", "_urging", "_urgings", "has_followers", "key", "leader", "started")
 
-    def __init__(self, on_landing: Callable[[Flight], None]) -> None:
+    def __init__(self, key: str, on_landing: Callable[[Flight], None]) -> None:
+        self.key = key
         task = asyncio.current_task()
         self.leader = None if task is None else weakref.ref(task)
         self.started = clock()
@@ -147,7 +151,7 @@ class Flights:
                 del flights[key]
             landed()
 
-        flight = Flight(forget)
+        flight = Flight(key, forget)
         flights[key] = flight
         return flight
 

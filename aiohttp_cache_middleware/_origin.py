@@ -28,6 +28,7 @@ from ._key import url_tag
 from ._model import OriginResponse
 from ._policy import Forward, Reuse, Revalidate, selects
 from ._response import CachedResponse, adopt, gateway_timeout, hand_over_cookies, show_fields, timer_of
+from ._variants import variant_key
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -126,8 +127,7 @@ class Origin:
         if isinstance(decision, Forward) and not decision.may_be_stored:
             return await self.pass_through(exchange, decision)
         flights = self._core.flights
-        # Without a store that tells its secret the key is good for sharing, and for nothing else.
-        key = exchange.key or self._lookup.key(exchange)
+        key = self._flight_key(exchange)
         if not exchange.has_waited and not flights.is_uncacheable(key):
             exchange.has_waited = True
             if await self._is_brought_by_another(exchange, key):
@@ -141,6 +141,16 @@ class Origin:
         except BaseException:
             flight.land(stored=False)
             raise
+
+    def _flight_key(self, exchange: Exchange) -> str:
+        """
+        Give what identical requests have in common: those for different parts don't wait for each other.
+
+        Without a store that tells its secret the key is good for sharing, and for nothing else.
+        """
+        key = exchange.key or self._lookup.key(exchange)
+        asked = exchange.asked.request.headers.get("Range")
+        return key if asked is None else variant_key(key, (("range", asked.encode("utf-8", "surrogateescape")),))
 
     async def _is_brought_by_another(self, exchange: Exchange, key: str) -> bool:
         flight = self._core.flights.get(key)
@@ -198,7 +208,7 @@ class Origin:
         if response is None or not has_key:
             why = "the response's class can't be ours" if has_key else "there is no store"
             core.counters.bypasses[why] += 1
-            core.flights.note_uncacheable(exchange.key or self._lookup.key(exchange))
+            core.flights.note_uncacheable(flight.key)
             flight.land(stored=False)
             return arrival.response
         core.counters.misses += not exchange.is_background

@@ -23,6 +23,7 @@ from ._outcomes import (
     Store,
     Storing,
 )
+from ._ranges import PARTIAL
 from ._selecting import selecting_values, selects
 
 
@@ -55,6 +56,9 @@ class Policy(Protocol):
 
     def may_store(self, request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
         """Decide whether *response* may be stored, and until when it is fresh."""
+
+    def to_keep(self, stored: StoredResponse | None, new: StoredResponse) -> StoredResponse | None:
+        """Give what to store of a part that has arrived where *stored* is; ``None``: nothing."""
 
     def may_store_hop(self, request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
         """Decide the same for a redirect that `may_store` refused, if it leads to a response that is stored."""
@@ -103,6 +107,7 @@ def policy_for(*, http: bool) -> Policy:
 
 
 __all__ = [
+    "PARTIAL",
     "Answer",
     "Decision",
     "DoNotStore",

@@ -159,6 +159,11 @@ def reuse_validated(request: Request, stored: StoredResponse, asked: Revalidate,
     return Reuse(stored, max(0.0, now - stored.created_time), forward=asked.forward, why="validated")
 
 
+def to_keep(stored: StoredResponse | None, new: StoredResponse) -> StoredResponse | None:
+    """Give what to store of a part: all of it, for each ``Range`` has an entry of its own."""
+    return new
+
+
 def may_store_hop(request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
     """Decide whether a redirect may be stored if it leads to a stored response, whose lifetime it then gets."""
     if response.status not in REDIRECTS or "Location" not in response.fields:

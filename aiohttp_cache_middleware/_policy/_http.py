@@ -8,6 +8,7 @@ from .._model import Header, OriginResponse, Request, Rules, StoredResponse
 from . import _explaining
 from ._answering import answer_to
 from ._cache_status import cache_status
+from ._combining import to_keep
 from ._decision import decide
 from ._fields import GREATEST_DELTA
 from ._freshness import current_age
@@ -32,6 +33,7 @@ __all__ = [
     "selected_by_304",
     "shown_on_forward",
     "shown_on_reuse",
+    "to_keep",
 ]
 
 
@@ -56,7 +58,7 @@ def also_answered_by(method: str) -> tuple[str, ...]:
 
 
 def keeps_ranges_apart(rules: Rules) -> bool:
-    """Tell whether each ``Range`` has entries of its own: no, ranges are answered from the complete response."""
+    """Tell whether each ``Range`` has entries of its own: no, a part stands where the complete response would."""
     return False
 
 
