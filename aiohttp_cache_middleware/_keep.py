@@ -290,7 +290,8 @@ class Keeper:
             if not new.vary:
                 return None, existing  # a part must not end all variants
             beside = core.guarded.peek(entry_key(exchange.key, new.vary))
-        return core.policy.to_keep(beside if isinstance(beside, StoredResponse) else None, new), existing
+        stored = beside if isinstance(beside, StoredResponse) else None
+        return core.policy.to_keep(stored, new, core.settings.max_body_size), existing
 
     # --- redirects ---
 

@@ -26,7 +26,7 @@ from ._guard import logger
 from ._keep import Keeper
 from ._key import url_tag
 from ._model import OriginResponse
-from ._policy import Forward, Reuse, Revalidate, selects
+from ._policy import PARTIAL, Forward, Reuse, Revalidate, selects
 from ._response import CachedResponse, adopt, gateway_timeout, hand_over_cookies, show_fields, timer_of
 from ._variants import variant_key
 
@@ -214,6 +214,8 @@ class Origin:
         core.counters.misses += not exchange.is_background
         await self._invalidate(exchange, origin)
         await self._update_by_head(exchange, origin)
+        if origin.status == PARTIAL and arrival.tampered is None:
+            await self._update_by_part(exchange, origin)
         response.cache_key = exchange.key
         try:
             storing = self._keeper.receive(exchange, response, origin, flight, arrival.tampered)
@@ -268,6 +270,14 @@ class Origin:
                 self._keeper.renew(exchange, one)
             for one in invalid:
                 core.guarded.delete(one.key)
+
+    async def _update_by_part(self, exchange: Exchange, origin: OriginResponse) -> None:
+        """Renew the stored responses whose representation a 206 is a part of (RFC 9111 §3.4)."""
+        core = self._core
+        found = await self._lookup.responses(exchange, await core.guarded.get(exchange.key))
+        stored = [one for one in found if selects(one.vary, exchange.asked.request.headers, exchange.secret)]
+        for one in core.policy.freshened_by_part(stored, origin, exchange.rules, core.clock()):
+            self._keeper.renew(exchange, one)
 
     def _origin_response(self, response: ClientResponse, request_time: float) -> OriginResponse:
         return OriginResponse(

@@ -228,3 +228,21 @@ async def test_explain_a_part(http: ClientSession, origin: Origin) -> None:
     beyond = await cache.explain("GET", url, headers={"Range": "bytes=5-8"})
     assert (beyond.decision, beyond.why) == ("forward", "§3.3 the stored part does not hold what is asked for")
     assert [line.partition(",")[0] for line in beyond.stored] == ["GET 206"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_one"),
+    [
+        pytest.param((0, 100_000), (100_000, 250_000), True, id="§3.4 small ones become one"),
+        pytest.param((0, 200_000), (200_000, 400_000), False, id="§3.4 too large together for a record"),
+        pytest.param((0, 300_000), (300_000, 300_010), False, id="§3.4 a large one is not read for that"),
+    ],
+)
+async def test_parts_that_touch(
+    http: ClientSession, origin: Origin, first: tuple[int, int], second: tuple[int, int], is_one: bool
+) -> None:
+    url = file(origin, "/large", LARGE, ETag='"a"')
+    for start, stop in (first, second):
+        assert content_of(await part(http, url, f"{start}-{stop - 1}")) == LARGE[start:stop]
+    across = await part(http, url, f"{first[1] - 5}-{second[0] + 4}")
+    assert (content_of(across), across.from_cache) == (LARGE[first[1] - 5 : second[0] + 5], is_one)

@@ -57,7 +57,9 @@ class Policy(Protocol):
     def may_store(self, request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
         """Decide whether *response* may be stored, and until when it is fresh."""
 
-    def to_keep(self, stored: StoredResponse | None, new: StoredResponse) -> StoredResponse | None:
+    def to_keep(
+        self, stored: StoredResponse | None, new: StoredResponse, max_size: int | None = None
+    ) -> StoredResponse | None:
         """Give what to store of a part that has arrived where *stored* is; ``None``: nothing."""
 
     def may_store_hop(self, request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
@@ -76,6 +78,11 @@ class Policy(Protocol):
         self, stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
     ) -> tuple[tuple[StoredResponse, ...], tuple[StoredResponse, ...]]:
         """Give which stored GET responses the answer to a HEAD renews, as renewed, and which it makes invalid."""
+
+    def freshened_by_part(
+        self, stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
+    ) -> tuple[StoredResponse, ...]:
+        """Give which stored responses a 206 renews, as renewed."""
 
     def invalidated_urls(self, request: Request, response: OriginResponse) -> tuple[str, ...]:
         """Give the URLs whose stored responses *request* makes invalid."""

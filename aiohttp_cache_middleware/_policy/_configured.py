@@ -159,7 +159,14 @@ def reuse_validated(request: Request, stored: StoredResponse, asked: Revalidate,
     return Reuse(stored, max(0.0, now - stored.created_time), forward=asked.forward, why="validated")
 
 
-def to_keep(stored: StoredResponse | None, new: StoredResponse) -> StoredResponse | None:
+def freshened_by_part(
+    stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
+) -> tuple[StoredResponse, ...]:
+    """Tell what a 206 says of other stored responses: nothing in this mode."""
+    return ()
+
+
+def to_keep(stored: StoredResponse | None, new: StoredResponse, max_size: int | None = None) -> StoredResponse | None:
     """Give what to store of a part: all of it, for each ``Range`` has an entry of its own."""
     return new
 

@@ -8,7 +8,7 @@ from .._model import Header, OriginResponse, Request, Rules, StoredResponse
 from . import _explaining
 from ._answering import answer_to
 from ._cache_status import cache_status
-from ._combining import to_keep
+from ._combining import freshened_by_part, to_keep
 from ._decision import decide
 from ._fields import GREATEST_DELTA
 from ._freshness import current_age
@@ -23,6 +23,7 @@ __all__ = [
     "explain",
     "freshen",
     "freshened_by_head",
+    "freshened_by_part",
     "invalidated_urls",
     "keeps_ranges_apart",
     "may_keep",

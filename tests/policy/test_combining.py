@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from aiohttp_cache_middleware._model import BodyRef, StoredResponse
-from aiohttp_cache_middleware._policy._combining import strong_tag, to_keep
-from tests.policy.making import a_stored, fields_of
+from aiohttp_cache_middleware._model import BodyRef, Rules, StoredResponse
+from aiohttp_cache_middleware._policy._combining import (
+    GREATEST_COMBINED,
+    freshened_by_part,
+    joined,
+    strong_tag,
+    to_keep,
+)
+from aiohttp_cache_middleware._tee import MEMORY_LIMIT
+from tests.policy.making import T0, a_stored, an_answer, fields_of
 from tests.policy.test_ranges import a_part
 
 WHOLE = a_stored({"Cache-Control": "max-age=60", "ETag": '"a"'})
@@ -58,3 +67,94 @@ def test_a_part_that_is_the_whole_is_complete(stored: StoredResponse | None) -> 
     assert "Content-Range" not in kept.fields
     assert (kept.fields["Content-Length"], kept.fields["A"]) == ("10", "1")
     assert kept.raw_headers == ((b"A", b"1"), (b"Content-Length", b"10"))
+
+
+# --- parts of one representation together ---
+
+
+def tagged(start: int, stop: int, tag: str = '"a"') -> StoredResponse:
+    return a_part(start, stop, ETag=tag)
+
+
+@pytest.mark.parametrize(
+    ("stored", "new", "content", "where"),
+    [
+        pytest.param(tagged(0, 3), tagged(3, 5), b"01234", "0-4", id="§3.4 the next bytes"),
+        pytest.param(tagged(3, 5), tagged(1, 3), b"1234", "1-4", id="§3.4 the bytes before"),
+        pytest.param(tagged(1, 4), tagged(3, 6), b"12345", "1-5", id="§3.4 they overlap"),
+        pytest.param(tagged(3, 6), tagged(1, 4), b"12345", "1-5", id="§3.4 they overlap the other way"),
+        pytest.param(tagged(3, 5), tagged(2, 8), b"234567", "2-7", id="§3.4 one holds the other"),
+        pytest.param(tagged(0, 3), tagged(4, 6), b"45", "4-5", id="§3.4 a gap: the newer"),
+        pytest.param(a_part(0, 3), a_part(3, 5), b"34", "3-4", id="9110 §15.3.7.3 no validator"),
+        pytest.param(tagged(0, 3, 'W/"a"'), tagged(3, 5, 'W/"a"'), b"34", "3-4", id="9110 §15.3.7.3 a weak one"),
+        pytest.param(tagged(0, 3, "a"), tagged(3, 5, "a"), b"34", "3-4", id="9110 §15.3.7.3 one without quotes"),
+        pytest.param(tagged(0, 3), tagged(3, 5, '"b"'), b"34", "3-4", id="9110 §15.3.7.3 another one"),
+        pytest.param(
+            tagged(0, 3),
+            a_part(3, 5, ETag='"a"', Content_Range="bytes 3-4/11"),
+            b"34",
+            "3-4",
+            id="§3.4 another complete length",
+        ),
+        pytest.param(
+            tagged(0, 3), tagged(3, 5).replace(vary=(("foo", b"1"),)), b"34", "3-4", id="§4.1 another variant"
+        ),
+        pytest.param(
+            tagged(0, 3).replace(body=BodyRef("x", 3)), tagged(3, 5), b"34", "3-4", id="§3.4 one that is not at hand"
+        ),
+    ],
+)
+def test_two_parts(stored: StoredResponse, new: StoredResponse, content: bytes, where: str) -> None:
+    kept = to_keep(stored, new)
+    assert kept is not None
+    assert (kept.status, kept.body) == (206, content)
+    assert kept.fields["Content-Range"].startswith(f"bytes {where}/")
+
+
+@pytest.mark.parametrize("limit", [4, 5])
+def test_two_parts_that_are_too_large_together(limit: int) -> None:
+    kept = to_keep(tagged(0, 3), tagged(3, 5), limit)
+    assert kept is not None
+    assert kept.body == (b"01234" if limit == 5 else b"34")
+
+
+def test_what_is_combined_fits_where_small_bodies_go() -> None:
+    """`StoredResponse.body` holds as many bytes and no more; what is larger has to be a file."""
+    assert GREATEST_COMBINED == MEMORY_LIMIT
+
+
+def test_two_parts_that_make_the_whole() -> None:
+    """RFC 9110 §15.3.7.3."""
+    whole = to_keep(tagged(0, 6), tagged(4, 10))
+    assert whole is not None
+    assert (whole.status, whole.body, whole.fields["Content-Length"]) == (200, b"0123456789", "10")
+    assert "Content-Range" not in whole.fields
+
+
+numbers = st.integers(0, 10)
+bounds = st.tuples(numbers, numbers).map(lambda pair: (min(pair), max(pair))).filter(lambda pair: pair[0] < pair[1])
+
+
+@given(bounds, bounds)
+def test_parts_together_hold_the_bytes_of_both(one: tuple[int, int], other: tuple[int, int]) -> None:
+    """§3.4: whatever they are, each byte is where it belongs."""
+    union = joined(tagged(*one), tagged(*other), 10)
+    start, stop = min(one[0], other[0]), max(one[1], other[1])
+    is_gap = one[1] < other[0] or other[1] < one[0]
+    assert (union is None) is is_gap
+    if union is not None:
+        assert union.body == b"0123456789"[start:stop]
+        assert union.status == (200 if (start, stop) == (0, 10) else 206)
+
+
+def test_a_part_renews_what_it_is_a_part_of() -> None:
+    """§3.4, §3.2."""
+    old = a_part(0, 3, ETag='"a"', A="1", B="1").replace(expires_time=T0)
+    others = [tagged(0, 3, '"b"'), a_part(0, 3), a_stored({"Cache-Control": "max-age=9", "ETag": '"a"'}, 404)]
+    answer = an_answer(
+        {"ETag": '"a"', "A": "2", "Content-Range": "bytes 5-6/10", "Cache-Control": "max-age=100"}, 206, at=T0 + 50
+    )
+    (renewed,) = freshened_by_part([*others, old], answer, Rules(), T0 + 50)
+    assert (renewed.fields["A"], renewed.fields["B"]) == ("2", "1")
+    assert (renewed.fields["Content-Range"], renewed.body) == ("bytes 0-2/10", b"012")
+    assert renewed.expires_time == T0 + 150
