@@ -19,7 +19,7 @@ from ._manage import Management
 from ._model import BodyRef
 from ._options import CacheOptions, Settings, active_block, in_force, merged
 from ._origin import UNUSABLE, Origin
-from ._policy import Forward, GatewayTimeout, Reuse, Revalidate
+from ._policy import Complete, Forward, GatewayTimeout, Reuse, Revalidate
 from ._request import Asked, Uncacheable, asked_for, is_untouchable, snapshot_request
 from ._response import CachedResponse, cached_class, gateway_timeout, replay
 from ._scope import RequestScope, scope_of
@@ -158,7 +158,7 @@ class CacheMiddleware(Management):
             case Reuse():
                 response = await self._reuse(exchange, decision)
                 return response if response is not None else await self._origin.fetch(exchange, UNUSABLE)
-            case Revalidate() | Forward():
+            case Revalidate() | Complete() | Forward():
                 return await self._origin.fetch(exchange, decision)
             case GatewayTimeout():
                 self._core.counters.misses += 1

@@ -26,7 +26,7 @@ from ._guard import logger
 from ._keep import Keeper
 from ._key import url_tag
 from ._model import OriginResponse
-from ._policy import PARTIAL, Forward, Reuse, Revalidate, selects
+from ._policy import PARTIAL, Complete, Forward, Reuse, Revalidate, ToOrigin, selects
 from ._response import CachedResponse, adopt, gateway_timeout, hand_over_cookies, show_fields, timer_of
 from ._variants import variant_key
 
@@ -34,10 +34,13 @@ if TYPE_CHECKING:
     from ._core import Core
     from ._exchange import Exchange
     from ._lookup import Lookup
-    from ._model import Header
+    from ._model import Header, StoredResponse
 
 SERVER_FAILURES = frozenset({500, 502, 503, 504})
 """Status codes for which stale-if-error stands in (RFC 5861 §4)."""
+
+REQUEST_ERRORS = range(400, 500)
+"""Status codes that may object to what we have added to a request (RFC 9110 §15.5)."""
 
 CREDENTIALS = ("Authorization", "Cookie")
 """Request fields that a middleware behind the cache must leave alone if the response is to be stored."""
@@ -64,7 +67,7 @@ class Arrival:
     """
 
     exchange: Exchange
-    decision: Forward | Revalidate
+    decision: ToOrigin
     response: ClientResponse
     origin: OriginResponse
     flight: Flight
@@ -122,7 +125,7 @@ class Origin:
             show_fields(response, core.policy.shown_on_forward(forward, response.status, None, core.clock()))
         return response
 
-    async def fetch(self, exchange: Exchange, decision: Forward | Revalidate) -> ClientResponse:
+    async def fetch(self, exchange: Exchange, decision: ToOrigin) -> ClientResponse:
         """Ask the origin, or wait for somebody who is asking it already."""
         if isinstance(decision, Forward) and not decision.may_be_stored:
             return await self.pass_through(exchange, decision)
@@ -158,11 +161,11 @@ class Origin:
             return await flight.wait()
         return bool(exchange.key) and await wait_elsewhere(self._core.guarded, key, self._core.flights)
 
-    async def _ask_origin(self, exchange: Exchange, decision: Forward | Revalidate, flight: Flight) -> ClientResponse:
+    async def _ask_origin(self, exchange: Exchange, decision: ToOrigin, flight: Flight) -> ClientResponse:
         """Send the request, and take what comes back."""
         core, request, fallback = self._core, exchange.request, decision.fallback
-        conditions = decision.headers if isinstance(decision, Revalidate) else ()
-        core.counters.revalidations += bool(conditions)
+        conditions = () if isinstance(decision, Forward) else decision.headers
+        core.counters.revalidations += isinstance(decision, Revalidate) and bool(conditions)
         credentials = _credentials(request)
         request_time = core.clock()
         try:
@@ -195,6 +198,8 @@ class Origin:
                 return stale
         if response.status == 304 and isinstance(decision, Revalidate):
             return await self._freshen(arrival, decision)
+        if isinstance(decision, Complete) and (response.status == PARTIAL or response.status in REQUEST_ERRORS):
+            return await self._complete(arrival, decision)
         return await self._receive(arrival)
 
     async def _receive(self, arrival: Arrival) -> ClientResponse:
@@ -248,6 +253,38 @@ class Origin:
                 return replayed
         # The origin confirmed what is not there (any more): ask for the whole response.
         return await self._ask_origin(exchange, UNUSABLE, arrival.flight)
+
+    async def _complete(self, arrival: Arrival, decision: Complete) -> ClientResponse:
+        """Make the whole of a stored part and the rest, and reuse it (RFC 9111 §3.4)."""
+        core, exchange, response = self._core, arrival.exchange, arrival.response
+        whole = None if arrival.tampered is not None else await self._whole(arrival, decision.part)
+        response.release()
+        if whole is not None:
+            now = core.clock()
+            reuse = core.policy.reuse_validated(exchange.asked.request, whole, decision, now, secret=exchange.secret)
+            replayed = await self._reuse(exchange, reuse, validated=True)
+            if replayed is not None:
+                fits = core.settings.max_body_size is None or whole.size <= core.settings.max_body_size
+                if fits:
+                    self._keeper.renew(exchange, whole)
+                arrival.flight.land(stored=fits)
+                hand_over_cookies(response, replayed)
+                return replayed
+        # What came is of no use, or the origin objects to a range: ask for what the caller has asked for.
+        return await self._ask_origin(exchange, UNUSABLE, arrival.flight)
+
+    async def _whole(self, arrival: Arrival, part: StoredResponse) -> StoredResponse | None:
+        """Read what *part* lacks, which is little, and give both together; ``None`` if it is not what was asked for."""
+        core = self._core
+        if not core.policy.completes(part, arrival.origin):
+            return None
+        try:
+            rest = await arrival.response.read()
+        except asyncio.TimeoutError:
+            raise
+        except ClientError:
+            return None
+        return core.policy.completed(part, arrival.origin, rest, arrival.exchange.rules, core.clock())
 
     async def _invalidate(self, exchange: Exchange, origin: OriginResponse) -> None:
         """Remove what the request has made invalid (RFC 9111 §4.4)."""

@@ -388,6 +388,25 @@ def reused(text: str, content: str, where: str, **asks: str) -> Exchange:
     return Exchange(asks={"Range": text, **more}, hit=True, status=206, text=content, shows=shows)
 
 
+def rest(text: str, where: str, says: Fields, **more: object) -> Exchange:
+    """The whole is asked for; the origin gives what a stored part of the ten digits lacks."""
+    start, _, last = where.partition("-")
+    shows = {"Content-Range": None, "Content-Length": "10", **more.pop("shows", {})}  # type: ignore[dict-item]
+    return Exchange(
+        code=206,
+        says=[*dict(says).items(), ("Content-Range", f"bytes {where}/10")],
+        content="0123456789"[int(start) : int(last) + 1].encode(),
+        sees={"Range": text, "If-Range": '"a"'},
+        status=200,
+        hit=True,
+        reaches=1,
+        text="0123456789",
+        shows=shows,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+NO_RANGE: dict[str, str | None] = {"Range": None, "If-Range": None}
 TAGGED_FRESH = {**FRESH, "ETag": '"a"'}
 BY_FOO = {**FRESH, "Vary": "Foo"}
 PART_OF_WHOLE = reused("bytes=3-7", "34567", "3-7")
@@ -575,6 +594,77 @@ PARTS = [
         "RFC 9110 §14.2 the whole in answer to a range",
         Exchange(asks={"Range": "bytes=0-1"}, says=FRESH, content=b"0123456789"),
         PART_OF_WHOLE,
+    ),
+    case(
+        "§3.4 the whole is asked for: the rest of it will do",
+        got("bytes=0-4", "0-4", {**TAGGED_FRESH, "X": "1", "Y": "1"}),
+        rest("bytes=5-", "5-9", {**TAGGED_FRESH, "X": "2"}, after=9, shows={"X": "2", "Y": "1", "Age": "0"}),
+        Exchange(after=3599, hit=True, text="0123456789", shows={"X": "2", "Y": "1", "Content-Range": None}),
+        PART_OF_WHOLE,
+    ),
+    case("§3.4 what stands before it", got("bytes=-5", "5-9", TAGGED_FRESH), rest("bytes=0-4", "0-4", TAGGED_FRESH)),
+    case(
+        "§3.4 a stale part too: If-Range validates it",
+        got("bytes=0-4", "0-4", TAGGED),
+        rest("bytes=5-", "5-9", TAGGED_FRESH, after=99),
+        Exchange(after=99, hit=True, text="0123456789"),
+    ),
+    case(
+        "§5.2.1.4 also where the request says no-cache",
+        got("bytes=0-4", "0-4", TAGGED_FRESH),
+        rest("bytes=5-", "5-9", TAGGED_FRESH, asks={"Cache-Control": "no-cache"}),
+    ),
+    case(
+        "RFC 9110 §13.1.5 the whole, if it has changed",
+        got("bytes=0-4", "0-4", TAGGED_FRESH),
+        Exchange(says={**FRESH, "ETag": '"b"'}, text="#2", sees={"Range": "bytes=5-", "If-Range": '"a"'}),
+        Exchange(hit=True, text="#2", shows={"ETag": '"b"'}),
+    ),
+    case(
+        "§3.4 a failure is the answer",
+        got("bytes=0-4", "0-4", TAGGED_FRESH),
+        Exchange(code=503, sees={"Range": "bytes=5-"}),
+        rest("bytes=5-", "5-9", TAGGED_FRESH),
+    ),
+    *[
+        case(f"§3.4 not completed: {name}", stored_part, Exchange(asks=asks, says=FRESH, text="#2", sees=NO_RANGE))
+        for name, stored_part, asks in [
+            ("no strong tag", got("bytes=0-4", "0-4"), {}),
+            ("a weak tag", got("bytes=0-4", "0-4", {**FRESH, "ETag": 'W/"a"'}), {}),
+            ("both ends are missing", got("bytes=3-4", "3-4", TAGGED_FRESH), {}),
+            ("another variant", got("bytes=0-4", "0-4", {**TAGGED_FRESH, "Vary": "Foo"}), {"Foo": "1"}),
+            ("the request says no-store", got("bytes=0-4", "0-4", TAGGED_FRESH), {"Cache-Control": "no-store"}),
+            ("a condition of the caller's", got("bytes=0-4", "0-4", TAGGED_FRESH), {"If-None-Match": '"x"'}),
+        ]
+    ],
+    case(
+        "§3.4 HEAD needs no content",
+        got("bytes=0-4", "0-4", TAGGED_FRESH),
+        Exchange(method="HEAD", sees=NO_RANGE),
+    ),
+    case(
+        "§5.2.2.5 the rest with no-store: shown, not stored",
+        got("bytes=0-4", "0-4", TAGGED_FRESH),
+        rest("bytes=5-", "5-9", {"Cache-Control": "no-store", "ETag": '"a"'}),
+        Exchange(text="#3", sees=NO_RANGE),
+    ),
+    case(
+        "§3.4, §4.1 each variant is completed",
+        got("bytes=0-4", "0-4", {**TAGGED_FRESH, "Vary": "Foo"}, asks={"Foo": "1"}),
+        got("bytes=0-4", "0-4", {**FRESH, "ETag": '"b"', "Vary": "Foo"}, "abcde", asks={"Foo": "2"}),
+        rest("bytes=5-", "5-9", {**TAGGED_FRESH, "Vary": "Foo"}, asks={"Foo": "1"}),
+        reused("bytes=1-2", "bc", "1-2", Foo="2"),
+        varied("1", hit=True, text="0123456789"),
+    ),
+    case(
+        "RFC 9211 §2 a part that is completed",
+        got("bytes=0-4", "0-4", TAGGED_FRESH),
+        rest(
+            "bytes=5-",
+            "5-9",
+            TAGGED_FRESH,
+            shows={"Cache-Status": "aiohttp_cache_middleware; fwd=partial; fwd-status=206; stored; ttl=3600"},
+        ),
     ),
     case(
         "RFC 9211 §2 a part that is stored, and reused",

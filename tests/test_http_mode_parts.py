@@ -6,9 +6,17 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from aiohttp import ClientPayloadError, ClientSession, web
+from aiohttp import (
+    ClientHandlerType,
+    ClientPayloadError,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    web,
+)
 
-from aiohttp_cache_middleware import CachedResponse, get_cache
+from aiohttp_cache_middleware import CachedResponse, CacheMiddleware, MemoryStore, get_cache
 from aiohttp_cache_middleware._policy._ranges import parse_ranges
 from tests.asking import ask, is_hit
 from tests.conftest import Origin
@@ -246,3 +254,162 @@ async def test_parts_that_touch(
         assert content_of(await part(http, url, f"{start}-{stop - 1}")) == LARGE[start:stop]
     across = await part(http, url, f"{first[1] - 5}-{second[0] + 4}")
     assert (content_of(across), across.from_cache) == (LARGE[first[1] - 5 : second[0] + 5], is_one)
+
+
+# --- the whole of a part and the rest: RFC 9111 §3.4 ---
+
+TEN = b"0123456789"
+
+
+def ranges_seen(origin: Origin) -> list[str | None]:
+    return [one.headers.get("Range") for one in origin.seen]
+
+
+async def whole_after_part(session: ClientSession, url: str) -> CachedResponse:
+    """Have the first half stored, then ask for everything."""
+    await part(session, url, "0-4")
+    return await ask(session, url)
+
+
+async def test_the_rest_completes_a_part(make: Make, origin: Origin) -> None:
+    session = make(cache_control=True)
+    await get_cache(session).urls()
+    url = file(origin, "/x", TEN, ETag='"a"')
+    response = await whole_after_part(session, url)
+    assert (response.status, response.reason, content_of(response), response.from_cache) == (200, "OK", TEN, True)
+    assert ranges_seen(origin) == ["bytes=0-4", "bytes=5-"]
+    assert "Range" not in response.request_info.headers
+    await get_cache(session).aclose()
+    await get_cache(session).urls()
+    assert await is_hit(session, url)
+    assert (await get_cache(session).verify()).ok
+
+
+async def test_many_who_ask_for_the_whole_complete_it_once(http: ClientSession, origin: Origin) -> None:
+    url = file(origin, "/x", TEN, ETag='"a"')
+    await part(http, url, "0-4")
+    responses = await asyncio.gather(*(ask(http, url) for _ in range(5)))
+    assert [content_of(response) for response in responses] == [TEN] * 5
+    assert origin.count == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "content"),
+    [
+        pytest.param(206, {"Content-Range": "bytes 5-9/10", "ETag": '"b"'}, b"fghij", id="If-Range was ignored"),
+        pytest.param(206, {"Content-Range": "bytes 5-9/10"}, b"56789", id="no tag"),
+        pytest.param(206, {"Content-Range": "bytes 5-8/10", "ETag": '"a"'}, b"5678", id="not all of the rest"),
+        pytest.param(206, {"ETag": '"a"', "Content-Type": "multipart/byteranges; boundary=x"}, b"", id="multipart"),
+        pytest.param(416, {"Content-Range": "bytes */5"}, b"", id="416"),
+        pytest.param(403, {}, b"ranges are forbidden here", id="403"),
+    ],
+)
+async def test_what_does_not_complete_a_part_is_not_shown(
+    http: ClientSession, origin: Origin, status: int, fields: dict[str, str], content: bytes
+) -> None:
+    """The caller has asked for the whole: he gets it, by a second request."""
+    url = file(origin, "/x", TEN, ETag='"a"')
+    as_a_file = origin.handlers["/x"]
+
+    @origin.on("/x")
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "If-Range" in request.headers:
+            return web.Response(status=status, headers={**FRESH, **fields}, body=content)
+        return await as_a_file(request)
+
+    response = await whole_after_part(http, url)
+    assert (response.status, content_of(response), response.from_cache) == (200, TEN, False)
+    assert ranges_seen(origin) == ["bytes=0-4", "bytes=5-", None]
+    assert await is_hit(http, url)
+
+
+@pytest.mark.parametrize("is_chunked", [True, False], ids=["without a length", "cut short"])
+async def test_a_rest_that_may_not_end_well(http: ClientSession, origin: Origin, is_chunked: bool) -> None:
+    url = file(origin, "/x", TEN, ETag='"a"')
+    as_a_file = origin.handlers["/x"]
+
+    @origin.on("/x")
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "If-Range" not in request.headers:
+            return await as_a_file(request)
+        headers = {**FRESH, "ETag": '"a"', "Content-Range": "bytes 5-9/10"}
+        response = web.StreamResponse(status=206, headers=headers)
+        if is_chunked:
+            response.enable_chunked_encoding()
+        else:
+            response.content_length = 5
+        await response.prepare(request)
+        await response.write(b"567")
+        if not is_chunked:
+            assert request.transport is not None
+            request.transport.close()
+        return response
+
+    response = await whole_after_part(http, url)
+    assert (response.status, content_of(response), response.from_cache) == (200, TEN, False)
+
+
+async def test_a_rest_that_does_not_come_in_time(http: ClientSession, origin: Origin) -> None:
+    """The caller's own timeout counts, and is his to see."""
+    url = file(origin, "/x", TEN, ETag='"a"')
+    as_a_file = origin.handlers["/x"]
+    never = asyncio.Event()
+
+    @origin.on("/x")
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "If-Range" not in request.headers:
+            return await as_a_file(request)
+        response = web.StreamResponse(
+            status=206, headers={**FRESH, "ETag": '"a"', "Content-Range": "bytes 5-9/10", "Content-Length": "5"}
+        )
+        await response.prepare(request)
+        await response.write(b"5")
+        await never.wait()
+        return response
+
+    await part(http, url, "0-4")
+    with pytest.raises(asyncio.TimeoutError):
+        await ask(http, url, timeout=ClientTimeout(sock_read=0.05))
+    assert origin.count == 2
+    never.set()
+
+
+async def test_a_whole_that_is_larger_than_what_may_be_stored(make: Make, origin: Origin) -> None:
+    session = make(cache_control=True, max_body_size=9)
+    await get_cache(session).urls()
+    url = file(origin, "/x", TEN, ETag='"a"')
+    assert content_of(await whole_after_part(session, url)) == TEN
+    assert content_of(await part(session, url, "0-4")) == TEN[:5]
+    assert content_of(await ask(session, url)) == TEN
+    assert ranges_seen(origin) == ["bytes=0-4", "bytes=5-", "bytes=5-"]
+
+
+async def test_a_whole_that_the_filter_refuses(make: Make, origin: Origin) -> None:
+    session = make(cache_control=True, filter_fn=lambda response: response.status == 206)
+    await get_cache(session).urls()
+    url = file(origin, "/x", TEN, ETag='"a"')
+    response = await whole_after_part(session, url)
+    assert (content_of(response), response.from_cache) == (TEN, False)
+
+
+async def test_other_credentials_behind_the_cache_complete_nothing(origin: Origin) -> None:
+    """What the key does not know of must not be mixed with what is stored."""
+
+    async def sign_in(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        if "If-Range" in request.headers:
+            request.headers["Authorization"] = "secret"
+        return await handler(request)
+
+    cache = CacheMiddleware(store=MemoryStore(), cache_control=True)
+    async with ClientSession(middlewares=[cache, sign_in]) as session:
+        response = await whole_after_part(session, file(origin, "/x", TEN, ETag='"a"'))
+    assert (content_of(response), response.from_cache) == (TEN, False)
+    assert ranges_seen(origin) == ["bytes=0-4", "bytes=5-", None]
+
+
+async def test_explain_completing(http: ClientSession, origin: Origin) -> None:
+    url = file(origin, "/x", TEN, ETag='"a"')
+    await part(http, url, "0-4")
+    explanation = await get_cache(http).explain("GET", url)
+    assert (explanation.decision, explanation.may_be_stored) == ("complete", True)
+    assert explanation.why.startswith("§3.4")

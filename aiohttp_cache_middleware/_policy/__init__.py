@@ -13,6 +13,7 @@ from .._model import Header, OriginResponse, Request, Rules, StoredResponse
 from . import _configured
 from ._outcomes import (
     Answer,
+    Complete,
     Decision,
     DoNotStore,
     Finding,
@@ -22,6 +23,7 @@ from ._outcomes import (
     Revalidate,
     Store,
     Storing,
+    ToOrigin,
 )
 from ._ranges import PARTIAL
 from ._selecting import selecting_values, selects
@@ -50,9 +52,9 @@ class Policy(Protocol):
         """Give what `passes_through` and `decide` make of *request*, and every rule that counts for that."""
 
     def reuse_validated(
-        self, request: Request, stored: StoredResponse, asked: Revalidate, now: float, *, secret: bytes
+        self, request: Request, stored: StoredResponse, asked: Revalidate | Complete, now: float, *, secret: bytes
     ) -> Reuse:
-        """Give the answer to *request* once the origin, *asked* about it, has confirmed *stored*."""
+        """Give the answer to *request* once the origin, *asked* about it, has confirmed or completed *stored*."""
 
     def may_store(self, request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
         """Decide whether *response* may be stored, and until when it is fresh."""
@@ -84,6 +86,14 @@ class Policy(Protocol):
     ) -> tuple[StoredResponse, ...]:
         """Give which stored responses a 206 renews, as renewed."""
 
+    def completes(self, part: StoredResponse, response: OriginResponse) -> bool:
+        """Tell whether *response* brings what a stored part lacks of the whole."""
+
+    def completed(
+        self, part: StoredResponse, response: OriginResponse, content: bytes, rules: Rules, now: float
+    ) -> StoredResponse | None:
+        """Give the whole of a stored part and the *content* of the response that completes it."""
+
     def invalidated_urls(self, request: Request, response: OriginResponse) -> tuple[str, ...]:
         """Give the URLs whose stored responses *request* makes invalid."""
 
@@ -94,7 +104,7 @@ class Policy(Protocol):
 
     def shown_on_forward(
         self,
-        forward: Forward | Revalidate,
+        forward: ToOrigin,
         status: int,
         storing: Storing | None,
         now: float,
@@ -116,6 +126,7 @@ def policy_for(*, http: bool) -> Policy:
 __all__ = [
     "PARTIAL",
     "Answer",
+    "Complete",
     "Decision",
     "DoNotStore",
     "Finding",
@@ -126,6 +137,7 @@ __all__ = [
     "Revalidate",
     "Store",
     "Storing",
+    "ToOrigin",
     "policy_for",
     "selecting_values",
     "selects",

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from multidict import MultiMapping
 
 from .._model import OriginResponse, Rules, StoredResponse
-from ._ranges import PARTIAL, Part, is_within, stored_part
-from ._validation import freshen
+from ._outcomes import Complete
+from ._ranges import PARTIAL, Part, content_range, is_within, stored_part
+from ._validation import freshen, may_be_sent
 
 GREATEST_COMBINED = 256 * 1024
 """Bytes that parts may come to together: what a body held in memory may have."""
@@ -130,3 +131,59 @@ def _described(stored: StoredResponse, fields: tuple[tuple[str, str], ...]) -> S
         *[(name.encode(), value.encode()) for name, value in added],
     )
     return stored.replace(headers=headers, raw_headers=raw)
+
+
+# --- the whole is asked for, a part is stored ---
+
+
+def to_complete(stored: StoredResponse) -> Complete | None:
+    """
+    Give how to ask the origin for what *stored* lacks of the whole; ``None`` if it is no part, or not worth it.
+
+    That is one range, before or behind it, of a small representation with a strong entity tag. ``If-Range`` gets
+    the whole if it has changed; so a stale part is as good as a fresh one.
+    """
+    missing, tag = _missing(stored), strong_tag(stored.fields)
+    if missing is None or tag is None or not may_be_sent(tag):
+        return None
+    asked = f"bytes={missing.start}-" if missing.stop == missing.complete else f"bytes=0-{missing.stop - 1}"
+    return Complete(stored, (("Range", asked), ("If-Range", tag)))
+
+
+def _missing(stored: StoredResponse) -> Part | None:
+    """Give the one part that *stored* lacks, if both are small and it is at hand."""
+    held = stored_part(stored) if stored.status == PARTIAL and isinstance(stored.body, bytes) else None
+    if held is None or held.complete > GREATEST_COMBINED:
+        return None
+    if held.start == 0:
+        return Part(held.stop, held.complete, held.complete)
+    return Part(0, held.start, held.complete) if held.stop == held.complete else None
+
+
+def completes(part: StoredResponse, response: OriginResponse) -> bool:
+    """
+    Tell whether *response*, of which only the fields are there, brings exactly what *part* lacks.
+
+    It has to tell its length, for that is what will be read before anybody gets the whole.
+    """
+    missing, fields = _missing(part), response.fields
+    return (
+        response.status == PARTIAL
+        and missing is not None
+        and content_range(fields) == missing
+        and fields.get("Content-Length") == str(missing.stop - missing.start)
+        and "Content-Encoding" not in fields
+        and is_same_representation(part.fields, fields)
+    )
+
+
+def completed(
+    part: StoredResponse, response: OriginResponse, content: bytes, rules: Rules, now: float
+) -> StoredResponse | None:
+    """Give the whole of *part* and the *content* of a *response* that `completes` it; ``None`` if it does not."""
+    missing = _missing(part)
+    if missing is None or len(content) != missing.stop - missing.start:
+        return None
+    renewed = freshen(part, response, rules, now)
+    described = ("Content-Range", f"bytes {missing.start}-{missing.stop - 1}/{missing.complete}")
+    return joined(renewed, renewed.replace(headers=(described,), body=content), GREATEST_COMBINED)

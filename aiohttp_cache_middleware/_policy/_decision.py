@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from .._model import Request, Rules, StoredResponse
 from ._answering import answer_to, is_answered_by_part, is_conditional, is_special, only_the_origin_can_tell
+from ._combining import to_complete
 from ._fields import CacheControl, cache_control, date_field
 from ._freshness import current_age, is_fresh, staleness
-from ._outcomes import Decision, Forward, GatewayTimeout, Reuse, Revalidate, Why
+from ._outcomes import Complete, Decision, Forward, GatewayTimeout, Reuse, Revalidate, ToOrigin, Why
 from ._ranges import PARTIAL
 from ._selecting import selects
 from ._storing import STORABLE_METHODS, may_store_answer_to
@@ -36,7 +37,8 @@ def decide(request: Request, stored: Sequence[StoredResponse], rules: Rules, now
     candidates = [one for one in stored if _is_for(request, one, rules)]
     selected = _selected(candidates, request, secret)
     if selected is None:
-        return _to_origin(rules, asked, _without_selected(request, stored, candidates, rules))
+        completing = _to_complete(request, stored, rules, secret)
+        return _to_origin(rules, asked, completing or _without_selected(request, stored, candidates, rules))
     said = cache_control(selected.fields)
     return _with_selected(_Case(request, selected, candidates, rules, asked, said, now, secret))
 
@@ -61,7 +63,7 @@ def _bypasses(request: Request, rules: Rules, asked: CacheControl) -> str | None
     return None
 
 
-def _to_origin(rules: Rules, asked: CacheControl, otherwise: Forward | Revalidate) -> Decision:
+def _to_origin(rules: Rules, asked: CacheControl, otherwise: ToOrigin) -> Decision:
     """Give *otherwise*, unless the network is out of bounds (§5.2.1.7)."""
     if rules.only_if_cached or asked.only_if_cached:
         return GatewayTimeout(f"§5.2.1.7 only-if-cached; {otherwise.why}")
@@ -98,6 +100,16 @@ def selected_for(
 def _recency(stored: StoredResponse) -> tuple[float, float]:
     date_value = date_field(stored.fields, "Date", stored.response_time)
     return (stored.response_time if date_value is None else date_value, stored.response_time)
+
+
+def _to_complete(request: Request, stored: Sequence[StoredResponse], rules: Rules, secret: bytes) -> Complete | None:
+    """Give how to make the whole that is asked for of a stored part (§3.4); ``None`` where that can't be done."""
+    parts = [one for one in stored if one.status == PARTIAL and selects(one.vary, request.headers, secret)]
+    if not parts or is_special(request):
+        return None
+    if rules.allowed_codes is not None and not {200, PARTIAL} <= rules.allowed_codes:
+        return None
+    return to_complete(max(parts, key=_recency))
 
 
 def _without_selected(

@@ -9,13 +9,17 @@ from hypothesis import strategies as st
 from aiohttp_cache_middleware._model import BodyRef, Rules, StoredResponse
 from aiohttp_cache_middleware._policy._combining import (
     GREATEST_COMBINED,
+    completed,
+    completes,
     freshened_by_part,
     joined,
     strong_tag,
+    to_complete,
     to_keep,
 )
+from aiohttp_cache_middleware._policy._outcomes import Complete, Decision, Forward, GatewayTimeout
 from aiohttp_cache_middleware._tee import MEMORY_LIMIT
-from tests.policy.making import T0, a_stored, an_answer, fields_of
+from tests.policy.making import T0, Fields, a_stored, an_answer, decided, fields_of
 from tests.policy.test_ranges import a_part
 
 WHOLE = a_stored({"Cache-Control": "max-age=60", "ETag": '"a"'})
@@ -158,3 +162,91 @@ def test_a_part_renews_what_it_is_a_part_of() -> None:
     assert (renewed.fields["A"], renewed.fields["B"]) == ("2", "1")
     assert (renewed.fields["Content-Range"], renewed.body) == ("bytes 0-2/10", b"012")
     assert renewed.expires_time == T0 + 150
+
+
+# --- the whole is asked for ---
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        pytest.param(tagged(0, 6), "bytes=6-", id="§3.4 the rest"),
+        pytest.param(tagged(6, 10), "bytes=0-5", id="§3.4 what stands before it"),
+        pytest.param(tagged(2, 6), None, id="§3.4 both: two requests would not be better than one"),
+        pytest.param(a_part(0, 6), None, id="9110 §15.3.7.3 no validator"),
+        pytest.param(tagged(0, 6, 'W/"a"'), None, id="9110 §15.3.7.3 a weak one"),
+        pytest.param(tagged(0, 6, '"\udcff"'), None, id="9110 §5.5 a tag that can't be sent"),
+        pytest.param(tagged(0, 6).replace(body=BodyRef("x", 6)), None, id="§3.4 not at hand"),
+        pytest.param(tagged(0, 6).replace(body=b"01"), None, id="§3.3 not what it says it is"),
+        pytest.param(
+            a_part(0, 6, ETag='"a"', Content_Range=f"bytes 0-5/{GREATEST_COMBINED + 1}"), None, id="§3.4 too large"
+        ),
+        pytest.param(WHOLE, None, id="§3.4 complete"),
+    ],
+)
+def test_what_is_asked_for(stored: StoredResponse, asked: str | None) -> None:
+    completing = to_complete(stored)
+    assert (completing and completing.headers) == (asked and (("Range", asked), ("If-Range", '"a"')))
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "does"),
+    [
+        pytest.param(206, {}, True, id="§3.4 exactly what is missing"),
+        pytest.param(200, {}, False, id="§3.4 no 206"),
+        pytest.param(206, {"ETag": '"b"'}, False, id="9110 §15.3.7.3 another representation"),
+        pytest.param(206, {"ETag": 'W/"a"'}, False, id="9110 §15.3.7.3 only weakly the same"),
+        pytest.param(206, {"ETag": ""}, False, id="9110 §15.3.7.3 no validator"),
+        pytest.param(206, {"Content-Range": "bytes 6-8/10", "Content-Length": "3"}, False, id="9110 §14.4 less"),
+        pytest.param(206, {"Content-Range": "bytes 6-9/11"}, False, id="9110 §14.4 another length"),
+        pytest.param(206, {"Content-Range": ""}, False, id="9110 §14.4 none"),
+        pytest.param(206, {"Content-Length": ""}, False, id="9110 §8.6 no telling how much will come"),
+        pytest.param(206, {"Content-Length": "5"}, False, id="9110 §8.6 another length than that"),
+        pytest.param(206, {"Content-Encoding": "gzip"}, False, id="9110 §14.1 encoded"),
+    ],
+)
+def test_completes(status: int, fields: dict[str, str], does: bool) -> None:
+    said = {"ETag": '"a"', "Content-Range": "bytes 6-9/10", "Content-Length": "4", **fields}
+    answer = an_answer({name: value for name, value in said.items() if value}, status)
+    assert completes(tagged(0, 6), answer) is does
+
+
+def test_completed() -> None:
+    """§3.4: the fields are the new ones where there are new ones; what describes the content is the whole's."""
+    part = a_part(0, 6, ETag='"a"', A="1", B="1", Content_Length="6").replace(raw_headers=((b"A", b"1"), (b"B", b"1")))
+    answer = an_answer(
+        {"ETag": '"a"', "Content-Range": "bytes 6-9/10", "Content-Length": "4", "A": "2"}, 206, at=T0 + 9
+    )
+    whole = completed(part, answer, b"6789", Rules(), T0 + 9)
+    assert whole is not None
+    assert (whole.status, whole.body, whole.response_time) == (200, b"0123456789", T0 + 9)
+    assert (whole.fields["A"], whole.fields["B"], whole.fields["Content-Length"]) == ("2", "1", "10")
+    assert "Content-Range" not in whole.fields
+    assert dict(whole.raw_headers or ())[b"A"] == b"2"
+
+
+@pytest.mark.parametrize("content", [b"678", b"67890"])
+def test_what_is_cut_short_completes_nothing(content: bytes) -> None:
+    answer = an_answer({"ETag": '"a"', "Content-Range": "bytes 6-9/10"}, 206)
+    assert completed(tagged(0, 6), answer, content, Rules(), T0) is None
+
+
+def test_only_a_part_is_completed() -> None:
+    assert completed(WHOLE, an_answer({"ETag": '"a"'}, 206), b"", Rules(), T0) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "rules", "expected"),
+    [
+        pytest.param({}, Rules(), Complete, id="§3.4 the whole"),
+        pytest.param({}, Rules(allowed_codes=frozenset({200, 206})), Complete, id="allowed_codes, both"),
+        pytest.param({}, Rules(allowed_codes=frozenset({206})), Forward, id="allowed_codes without 200"),
+        pytest.param({}, Rules(allowed_codes=frozenset({200})), Forward, id="allowed_codes without 206"),
+        pytest.param({}, Rules(only_if_cached=True), GatewayTimeout, id="only_if_cached"),
+        pytest.param({"Cache-Control": "only-if-cached"}, Rules(), GatewayTimeout, id="§5.2.1.7 only-if-cached"),
+        pytest.param({"Range": "bytes=5-7"}, Rules(), Forward, id="§3.3 a range that is not all there"),
+        pytest.param({"If-Modified-Since": "x"}, Rules(), Forward, id="§4.3.2 a condition of the caller's"),
+    ],
+)
+def test_deciding_to_complete(asked: Fields, rules: Rules, expected: type[Decision]) -> None:
+    assert isinstance(decided(tagged(0, 6), asked, rules=rules), expected)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from aiohttp_cache_middleware._model import Expiration, Rules
-from aiohttp_cache_middleware._policy._outcomes import Decision, Forward, GatewayTimeout, Reuse, Revalidate
+from aiohttp_cache_middleware._policy._outcomes import Complete, Decision, Forward, GatewayTimeout, Reuse, Revalidate
 from tests.policy.making import DAY, T0, Fields, a_request, a_stored, an_answer, date, decided, stored_as
 
 TAG = {"ETag": '"a"'}
@@ -20,6 +20,8 @@ def kind(decision: Decision) -> str:
             return "reuse" if decision.revalidate is None else "reuse and refresh"
         case Revalidate():
             return "revalidate"
+        case Complete():
+            return "complete"
         case Forward():
             return "forward"
         case GatewayTimeout():
