@@ -198,6 +198,16 @@ async def test_a_part_in_flight_keeps_nobody_from_the_whole(http: ClientSession,
     assert (await ranged).status == 200
 
 
+async def test_a_part_is_for_those_whose_credentials_fetched_it(http: ClientSession, origin: Origin) -> None:
+    url = file(origin, "/x", b"0123456789", ETag='"a"')
+    alice, bob = ({"Authorization": f"Bearer {name}"} for name in ("alice", "bob"))
+    await ask(http, url, headers={"Range": "bytes=0-4", **alice})
+    for headers in (bob, {}):
+        assert not await is_hit(http, url, headers={"Range": "bytes=0-4", **headers})
+    assert await is_hit(http, url, headers={"Range": "bytes=1-2", **alice})
+    assert ranges_seen(origin) == ["bytes=0-4"] * 3
+
+
 async def test_the_filter_is_asked_about_a_part(make: Make, origin: Origin) -> None:
     seen: list[tuple[int, bytes]] = []
 

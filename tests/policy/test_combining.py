@@ -19,8 +19,7 @@ from aiohttp_cache_middleware._policy._combining import (
 )
 from aiohttp_cache_middleware._policy._outcomes import Complete, Decision, Forward, GatewayTimeout
 from aiohttp_cache_middleware._tee import MEMORY_LIMIT
-from tests.policy.making import T0, Fields, a_stored, an_answer, decided, fields_of
-from tests.policy.test_ranges import a_part
+from tests.policy.making import T0, Fields, a_part, a_stored, an_answer, decided, fields_of
 
 WHOLE = a_stored({"Cache-Control": "max-age=60", "ETag": '"a"'})
 

@@ -6,23 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohttp_cache_middleware._model import Rules, StoredResponse
+from aiohttp_cache_middleware._model import Rules
 from aiohttp_cache_middleware._policy import Forward, Reuse, Revalidate
 from aiohttp_cache_middleware._policy._outcomes import DoNotStore, Store
 from aiohttp_cache_middleware._policy._ranges import Part, asks_for_one_part, content_range, stored_part
 from aiohttp_cache_middleware._policy._storing import may_store
-from tests.policy.making import T0, Fields, a_request, an_answer, decided, fields_of, stored_as
+from tests.policy.making import T0, Fields, a_part, a_request, an_answer, decided, fields_of, stored_as
 
 BODY = b"0123456789"
 FRESH = {"Cache-Control": "max-age=60"}
-
-
-def a_part(start: int, stop: int, /, **fields: str) -> StoredResponse:
-    """Make what is stored of the bytes from *start* to *stop* of `BODY`."""
-    named = {name.replace("_", "-"): value for name, value in fields.items()}
-    said = {**FRESH, "Content-Range": f"bytes {start}-{stop - 1}/{len(BODY)}", **named}
-    asked = a_request({"Range": f"bytes={start}-{stop - 1}"})
-    return stored_as(an_answer(said, 206), asked, body=BODY[start:stop])
 
 
 def content_of(reuse: Reuse) -> bytes:
