@@ -155,7 +155,7 @@ def _facts_of_response(response: StoredResponse) -> tuple[int, tuple[object, ...
     for fields in (response.headers, response.request_headers):
         _check_fields(tuple(chain.from_iterable(fields)))
     raw = response.raw_headers
-    if raw == encoded(response.headers):
+    if raw is not None and raw == encoded(response.headers):
         raw = None
     facts = (
         response.method,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._policy import Forward, GatewayTimeout, Reuse, Revalidate
+from ._policy import Complete, Forward, GatewayTimeout, Reuse, Revalidate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +22,8 @@ class Explanation:
     Attributes:
         method: Method of the request.
         url: Its URL, normalised.
-        decision: ``"reuse"``, ``"serve stale"``, ``"revalidate"``, ``"forward"``, ``"bypass"`` or
-            ``"gateway timeout"``.
+        decision: ``"reuse"``, ``"serve stale"``, ``"revalidate"``, ``"complete"`` (ask for what a stored part
+            lacks), ``"forward"``, ``"bypass"`` or ``"gateway timeout"``.
         why: The rule that decided, in HTTP mode with its section of RFC 9111.
         findings: Rule by rule what counts for the decision (`Finding`: section, rule, holds, detail).
         key: Primary key of the request; ``None`` where it has none.
@@ -68,6 +68,8 @@ def explained(
             verb, may_be_stored = ("serve stale" if decision.is_stale else "reuse"), decision.revalidate is not None
         case Revalidate():
             verb, may_be_stored = "revalidate", True
+        case Complete():
+            verb, may_be_stored = "complete", True
         case Forward():
             verb, may_be_stored = ("forward" if decision.may_be_stored else "bypass"), decision.may_be_stored
         case GatewayTimeout():

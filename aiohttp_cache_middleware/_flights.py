@@ -23,6 +23,9 @@ READ_AHEAD = 1024 * 1024
 URGE_INTERVAL = 0.05
 """Seconds between two looks at how a body comes on for which others wait."""
 
+OPEN_PATIENCE = 1.0
+"""Seconds after its fields for which a body of unknown length is waited for: it may be a stream without end."""
+
 UNCACHEABLE_MEMORY = 10.0
 """Seconds for which a key whose response could not be stored is not waited for (hit-for-miss)."""
 
@@ -46,14 +49,20 @@ class Flight:
     One request on its way, and those who wait for what it brings.
 
     It keeps nothing of the leader's alive: a response that he drops takes the flight down with it.
+
+    Attributes:
+        key: What the requests that may wait for it have in common.
+        is_given_up: Whether waiting for it has proved too long.
     """
 
-    __slots__ = ("_landed", "_on_landing", "_urging", "_urgings", "leader", "started")
+    __slots__ = ("_landed", "_on_landing", "_urging", "_urgings", "is_given_up", "key", "leader", "started")
 
-    def __init__(self, on_landing: Callable[[Flight], None]) -> None:
+    def __init__(self, key: str, on_landing: Callable[[Flight], None]) -> None:
+        self.key = key
         task = asyncio.current_task()
         self.leader = None if task is None else weakref.ref(task)
         self.started = clock()
+        self.is_given_up = False
         self._landed: asyncio.Future[bool] | None = None  # until somebody waits
         self._on_landing: Callable[[Flight], None] | None = on_landing
         self._urgings: weakref.WeakMethod[Callable[[], bool]] | None = None
@@ -108,6 +117,7 @@ class Flight:
             self._urge()
         remaining = self.started + FOLLOWER_PATIENCE - clock()
         await asyncio.wait((landed,), timeout=max(0.0, remaining))
+        self.is_given_up |= not landed.done()
         return landed.done() and landed.result()
 
     def _urge(self) -> None:
@@ -117,6 +127,7 @@ class Flight:
         if hurry():
             self._urging = asyncio.get_running_loop().call_later(URGE_INTERVAL, self._urge)
         else:
+            self.is_given_up = True
             self.land(stored=False)
 
 
@@ -157,7 +168,7 @@ class Flights:
                 del flights[key]
             landed()
 
-        flight = Flight(forget)
+        flight = Flight(key, forget)
         flights[key] = flight
         return flight
 

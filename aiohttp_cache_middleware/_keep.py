@@ -15,8 +15,8 @@ from ._flights import READ_AHEAD, Flight
 from ._guard import logger
 from ._key import stored_request_headers, stored_url, url_tag
 from ._model import FOREVER, BodyRef, OriginResponse, StoredResponse, VariantIndex, Vary
-from ._policy import DoNotStore, Store, Storing, selecting_values, selects
-from ._response import CachedResponse, replay, whole_body
+from ._policy import PARTIAL, DoNotStore, Store, Storing, selecting_values, selects
+from ._response import CachedResponse, is_decoded, replay, whole_body
 from ._scope import Hop, RequestScope
 from ._tee import MEMORY_LIMIT, NO_ROOM, TOO_LARGE, Capture
 from ._variants import entry_key, place
@@ -24,12 +24,16 @@ from ._variants import entry_key, place
 if TYPE_CHECKING:
     from ._core import Core
     from ._exchange import Exchange
+    from ._model import Entry
     from ._stores import BodySpool
 
 HOP_PATIENCE = 0.25
 """Seconds for which a redirect waits for its body, which mostly comes with its header fields."""
 
-UNCACHEABLE = frozenset({TOO_LARGE, NO_ROOM, "rejected by filter_fn", "the store did not accept it"})
+REJECTED = "rejected by filter_fn"
+USELESS_PART = "a part of no use beside what is stored"
+
+UNCACHEABLE = frozenset({TOO_LARGE, NO_ROOM, REJECTED, "the store did not accept it"})
 """Why a response was not stored that the next one will not be stored for either."""
 
 ENDLESS = frozenset({"text/event-stream", "multipart/x-mixed-replace"})
@@ -67,7 +71,7 @@ class Keeper:
             self._hold_hop(exchange.scope, exchange, response, origin, hop, flight)
         else:
             self._not_stored(exchange.key, storing.why)
-            self._core.flights.note_uncacheable(exchange.key)
+            self._core.flights.note_uncacheable(flight.key)
             flight.land(stored=False)
         return storing
 
@@ -118,6 +122,8 @@ class Keeper:
         media_type = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
         if media_type in ENDLESS:
             return DoNotStore(f"{media_type} has no end")
+        if is_decoded(response) is (not exchange.asked.decoded):
+            return DoNotStore("auto_decompress= of this request is not its session's")
         size, limit = response.content_length, self._core.settings.max_body_size
         if size is not None and limit is not None and size > limit and response.method != "HEAD":
             return DoNotStore(TOO_LARGE)
@@ -183,7 +189,7 @@ class Keeper:
     def _dropped(self, exchange: Exchange, flight: Flight, hops: tuple[Hop, ...], why: str) -> None:
         self._not_stored(exchange.key, why)
         if why in UNCACHEABLE:
-            self._core.flights.note_uncacheable(exchange.key)
+            self._core.flights.note_uncacheable(flight.key)
         for hop in hops:
             hop.drop()
         flight.land(stored=False)
@@ -207,7 +213,7 @@ class Keeper:
             store()
             return
         verdict = self._ask_filter(self._as_filtered(exchange, template, body))
-        refuse = partial(self._refused, exchange, flight, hops, body)
+        refuse = partial(self._refused, exchange, flight, hops, body, REJECTED)
         if isinstance(verdict, bool):
             (store if verdict else refuse)()
         else:
@@ -218,7 +224,7 @@ class Keeper:
     def _as_filtered(self, exchange: Exchange, template: StoredResponse, body: bytes | BodySpool) -> CachedResponse:
         return replay(
             exchange.request,
-            template.replace(body=body if isinstance(body, bytes) else BodyRef("", body.size)),
+            template.replace(body=_described(body)),
             now=self._core.clock(),
             age=None,
             cache_key=exchange.key,
@@ -236,10 +242,12 @@ class Keeper:
             return _filter_failed()
         return _awaited(verdict) if inspect.isawaitable(verdict) else bool(verdict)
 
-    def _refused(self, exchange: Exchange, flight: Flight, hops: tuple[Hop, ...], body: bytes | BodySpool) -> None:
+    def _refused(
+        self, exchange: Exchange, flight: Flight, hops: tuple[Hop, ...], body: bytes | BodySpool, why: str
+    ) -> None:
         if not isinstance(body, bytes):
             body.discard()
-        self._dropped(exchange, flight, hops, "rejected by filter_fn")
+        self._dropped(exchange, flight, hops, why)
 
     def _place(
         self,
@@ -250,11 +258,13 @@ class Keeper:
         hops: tuple[Hop, ...],
         body: bytes | BodySpool,
     ) -> None:
-        small, spool = (body, None) if isinstance(body, bytes) else (b"", body)
+        new, existing = self._beside_stored(exchange, template.replace(body=_described(body)))
+        if new is None:
+            self._refused(exchange, flight, hops, body, USELESS_PART)
+            return
+        new, spool = (new, None) if isinstance(body, bytes) else (new.replace(body=b""), body)
         useless_in = None if storing.worth_keeping_stale else storing.expires_time - self._core.clock()
-        # Only variants depend on what has been stored meanwhile; looking again would cost a row more.
-        existing = self._core.guarded.peek(exchange.key) if template.vary else exchange.entry
-        placement = place(exchange.key, existing, template.replace(body=small))
+        placement = place(exchange.key, existing, new)
         accepted = True
         for key, entry in placement.puts:
             if isinstance(entry, StoredResponse):
@@ -269,9 +279,23 @@ class Keeper:
             self._dropped(exchange, flight, hops, "the store did not accept it")
             return
         self._core.counters.stores += 1
-        self._core.flights.note_cacheable(exchange.key)
+        self._core.flights.note_cacheable(flight.key)
         self._keep_hops(hops, template)
         flight.land(stored=True)
+
+    def _beside_stored(self, exchange: Exchange, new: StoredResponse) -> tuple[StoredResponse | None, Entry | None]:
+        """Give what to store of *new* (``None``: nothing), and what stands under its primary key."""
+        core = self._core
+        if new.status != PARTIAL or core.policy.keeps_ranges_apart(exchange.rules):
+            # Only variants depend on what has been stored meanwhile; looking again would cost a row more.
+            return new, core.guarded.peek(exchange.key) if new.vary else exchange.entry
+        existing = beside = core.guarded.peek(exchange.key)
+        if isinstance(existing, VariantIndex):
+            if not new.vary:
+                return None, existing  # a part must not end all variants
+            beside = core.guarded.peek(entry_key(exchange.key, new.vary))
+        stored = beside if isinstance(beside, StoredResponse) else None
+        return core.policy.to_keep(stored, new, core.settings.max_body_size), existing
 
     # --- redirects ---
 
@@ -322,6 +346,11 @@ class Keeper:
                 self._core.guarded.delete(key)
             self._core.counters.stores += 1
             hop.flight.land(stored=True)
+
+
+def _described(body: bytes | BodySpool) -> bytes | BodyRef:
+    """Give a body as a stored response has it."""
+    return body if isinstance(body, bytes) else BodyRef("", body.size)
 
 
 def _filter_failed() -> bool:

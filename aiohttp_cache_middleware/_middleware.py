@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from ._manage import Management
 from ._model import BodyRef
 from ._options import CacheOptions, Settings, active_block, merged
 from ._origin import UNUSABLE, Origin
-from ._policy import Forward, GatewayTimeout, Reuse, Revalidate
+from ._policy import Complete, Forward, GatewayTimeout, Reuse, Revalidate
 from ._request import Uncacheable, asked_for, is_untouchable
 from ._response import CachedResponse, cached_class, gateway_timeout, replay
 from ._scope import scope_of
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
     from ._options import CacheSettings
     from ._stores import BodyReader, Store
+
+HITS_IN_A_TURN = 128
+"""Hits after which the loop gets a turn, some 8 ms: nothing else in a hit waits, as reading from a socket would."""
 
 _REPLACED = frozenset({"age"})
 _NO_DECISION = Forward(may_be_stored=False, forward="bypass", why="no decision could be made")
@@ -141,7 +145,7 @@ class CacheMiddleware(Management):
             case Reuse():
                 response = await self._reuse(exchange, decision)
                 return response if response is not None else await self._origin.fetch(exchange, UNUSABLE)
-            case Revalidate() | Forward():
+            case Revalidate() | Complete() | Forward():
                 return await self._origin.fetch(exchange, decision)
             case GatewayTimeout():
                 self._core.counters.misses += 1
@@ -187,6 +191,8 @@ class CacheMiddleware(Management):
     async def _reuse(self, exchange: Exchange, reuse: Reuse, *, validated: bool = False) -> CachedResponse | None:
         """Hand out a stored response; ``None`` if its body is gone or the filter rejects it."""
         core, stored = self._core, reuse.stored
+        if core.counters.hits % HITS_IN_A_TURN == HITS_IN_A_TURN - 1:
+            await asyncio.sleep(0)
         now = core.clock()
         reader: BodyReader | None = None
         if isinstance(stored.body, BodyRef):

@@ -17,10 +17,15 @@ RawHeader: TypeAlias = tuple[bytes, bytes]
 
 
 def encoded(headers: tuple[Header, ...]) -> tuple[RawHeader, ...]:
-    """Give fields as the bytes that aiohttp would show so."""
-    return tuple(
-        [(name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in headers]
-    )
+    """Give fields as the bytes that aiohttp would show so; any others for what it would show of none."""
+    return tuple([(_encoded(name), _encoded(value)) for name, value in headers])
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)

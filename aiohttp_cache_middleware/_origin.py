@@ -19,6 +19,7 @@ from aiohttp import (
     ClientRequest,
     ClientResponse,
     ServerDisconnectedError,
+    hdrs,
 )
 
 from ._flights import Flight, wait_elsewhere
@@ -26,17 +27,21 @@ from ._guard import logger
 from ._keep import Keeper
 from ._key import url_tag
 from ._model import OriginResponse
-from ._policy import Forward, Reuse, Revalidate, selects
+from ._policy import PARTIAL, Complete, Forward, Reuse, Revalidate, ToOrigin, selects
 from ._response import CachedResponse, adopt, gateway_timeout, hand_over_cookies, show_fields, timer_of
+from ._variants import variant_key
 
 if TYPE_CHECKING:
     from ._core import Core
     from ._exchange import Exchange
     from ._lookup import Lookup
-    from ._model import Header
+    from ._model import Header, StoredResponse
 
 SERVER_FAILURES = frozenset({500, 502, 503, 504})
 """Status codes for which stale-if-error stands in (RFC 5861 §4)."""
+
+REQUEST_ERRORS = range(400, 500)
+"""Status codes that may object to what we have added to a request (RFC 9110 §15.5)."""
 
 CREDENTIALS = ("Authorization", "Cookie")
 """Request fields that a middleware behind the cache must leave alone if the response is to be stored."""
@@ -63,7 +68,7 @@ class Arrival:
     """
 
     exchange: Exchange
-    decision: Forward | Revalidate
+    decision: ToOrigin
     response: ClientResponse
     origin: OriginResponse
     flight: Flight
@@ -121,13 +126,12 @@ class Origin:
             show_fields(response, core.policy.shown_on_forward(forward, response.status, None, core.clock()))
         return response
 
-    async def fetch(self, exchange: Exchange, decision: Forward | Revalidate) -> ClientResponse:
+    async def fetch(self, exchange: Exchange, decision: ToOrigin) -> ClientResponse:
         """Ask the origin, or wait for somebody who is asking it already."""
         if isinstance(decision, Forward) and not decision.may_be_stored:
             return await self.pass_through(exchange, decision)
         flights = self._core.flights
-        # Without a store that tells its secret the key is good for sharing, and for nothing else.
-        key = exchange.key or self._lookup.key(exchange.inquiry)
+        key = self._flight_key(exchange)
         if not exchange.has_waited and not flights.is_uncacheable(key):
             exchange.has_waited = True
             if await self._is_brought_by_another(exchange, key):
@@ -141,17 +145,30 @@ class Origin:
             flight.land(stored=False)
             raise
 
+    def _flight_key(self, exchange: Exchange) -> str:
+        """
+        Give what identical requests have in common: those for different parts don't wait for each other.
+
+        Without a store that tells its secret the key is good for sharing, and for nothing else.
+        """
+        key = exchange.key or self._lookup.key(exchange.inquiry)
+        asked = exchange.asked.request.headers.get(hdrs.RANGE)
+        return key if asked is None else variant_key(key, (("range", asked.encode("utf-8", "surrogateescape")),))
+
     async def _is_brought_by_another(self, exchange: Exchange, key: str) -> bool:
         flight = self._core.flights.get(key)
         if flight is not None:
-            return await flight.wait()
+            is_brought = await flight.wait()
+            if flight.is_given_up:
+                self._core.flights.note_uncacheable(key)
+            return is_brought
         return bool(exchange.key) and await wait_elsewhere(self._core.guarded, key, self._core.flights)
 
-    async def _ask_origin(self, exchange: Exchange, decision: Forward | Revalidate, flight: Flight) -> ClientResponse:
+    async def _ask_origin(self, exchange: Exchange, decision: ToOrigin, flight: Flight) -> ClientResponse:
         """Send the request, and take what comes back."""
         core, request, fallback = self._core, exchange.request, decision.fallback
-        conditions = decision.headers if isinstance(decision, Revalidate) else ()
-        core.counters.revalidations += bool(conditions)
+        conditions = () if isinstance(decision, Forward) else decision.headers
+        core.counters.revalidations += isinstance(decision, Revalidate) and bool(conditions)
         request_time = core.clock()
         try:
             response = await _send(exchange, conditions, has_fallback=fallback is not None)
@@ -183,6 +200,8 @@ class Origin:
                 return stale
         if response.status == 304 and isinstance(decision, Revalidate):
             return await self._freshen(arrival, decision)
+        if isinstance(decision, Complete) and (response.status == PARTIAL or response.status in REQUEST_ERRORS):
+            return await self._complete(arrival, decision)
         return await self._receive(arrival)
 
     async def _receive(self, arrival: Arrival) -> ClientResponse:
@@ -196,12 +215,14 @@ class Origin:
         if response is None or not has_key:
             why = "the response's class can't be ours" if has_key else "there is no store"
             core.counters.bypasses[why] += 1
-            core.flights.note_uncacheable(exchange.key or self._lookup.key(exchange.inquiry))
+            core.flights.note_uncacheable(flight.key)
             flight.land(stored=False)
             return arrival.response
         core.counters.misses += not exchange.is_background
         await self._invalidate(exchange, origin)
         self._update_by_head(exchange, origin)
+        if origin.status == PARTIAL and arrival.tampered is None:
+            self._update_by_part(exchange, origin)
         response.cache_key = exchange.key
         try:
             storing = self._keeper.receive(exchange, response, origin, flight, arrival.tampered)
@@ -235,6 +256,38 @@ class Origin:
         # The origin confirmed what is not there (any more): ask for the whole response.
         return await self._ask_origin(exchange, UNUSABLE, arrival.flight)
 
+    async def _complete(self, arrival: Arrival, decision: Complete) -> ClientResponse:
+        """Make the whole of a stored part and the rest, and reuse it (RFC 9111 §3.4)."""
+        core, exchange, response = self._core, arrival.exchange, arrival.response
+        whole = None if arrival.tampered is not None else await self._whole(arrival, decision.part)
+        response.release()
+        if whole is not None:
+            now = core.clock()
+            reuse = core.policy.reuse_validated(exchange.asked.request, whole, decision, now, secret=exchange.secret)
+            replayed = await self._reuse(exchange, reuse, validated=True)
+            if replayed is not None:
+                fits = core.settings.max_body_size is None or whole.size <= core.settings.max_body_size
+                if fits:
+                    self._keeper.renew(exchange, whole)
+                arrival.flight.land(stored=fits)
+                hand_over_cookies(response, replayed)
+                return replayed
+        # What came is of no use, or the origin objects to a range: ask for what the caller has asked for.
+        return await self._ask_origin(exchange, UNUSABLE, arrival.flight)
+
+    async def _whole(self, arrival: Arrival, part: StoredResponse) -> StoredResponse | None:
+        """Read what *part* lacks, which is little, and give both together; ``None`` if it is not what was asked for."""
+        core = self._core
+        if not core.policy.completes(part, arrival.origin):
+            return None
+        try:
+            rest = await arrival.response.read()
+        except asyncio.TimeoutError:
+            raise
+        except ClientError:
+            return None
+        return core.policy.completed(part, arrival.origin, rest, arrival.exchange.rules, core.clock())
+
     async def _invalidate(self, exchange: Exchange, origin: OriginResponse) -> None:
         """Remove what the request has made invalid (RFC 9111 §4.4)."""
         core = self._core
@@ -256,6 +309,14 @@ class Origin:
                 self._keeper.renew(exchange, one)
             for one in invalid:
                 core.guarded.delete(one.key)
+
+    def _update_by_part(self, exchange: Exchange, origin: OriginResponse) -> None:
+        """Renew the stored responses whose representation a 206 is a part of (RFC 9111 §3.4)."""
+        core = self._core
+        found = self._lookup.responses(exchange.inquiry, self._lookup.entry(exchange.inquiry))
+        stored = [one for one in found if selects(one.vary, exchange.asked.request.headers, exchange.secret)]
+        for one in core.policy.freshened_by_part(stored, origin, exchange.rules, core.clock()):
+            self._keeper.renew(exchange, one)
 
     def _origin_response(self, response: ClientResponse, request_time: float) -> OriginResponse:
         return OriginResponse(

@@ -121,7 +121,7 @@ class Asked(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Uncacheable:
     """
-    The request's body cannot be compared with others.
+    The request cannot be compared with others.
 
     Attributes:
         why: One line for the log.
@@ -158,6 +158,8 @@ async def snapshot_request(request: ClientRequest, *, read_body: bool = True) ->
     """
     headers = request.headers
     plain = Request(request.method, bare_url(request.url), CIMultiDictProxy(headers.copy()))
+    if hdrs.AUTHORIZATION in headers and any(map(_SIGNATURE.search, headers.getall(hdrs.AUTHORIZATION))):
+        return Uncacheable("its Authorization is a signature, another for each request", plain)
     body = None
     if read_body and (payload := request.body):
         try:
@@ -329,6 +331,10 @@ def _start_of(payload: IOBasePayload) -> int:
 # --- credentials ---
 
 _DIGEST_PARAMETER = re.compile(r'([^\s=,]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,]*)')
+
+
+# AWS (SigV4), OAuth 1, HTTP Message Signatures and their like: no two requests would have one key.
+_SIGNATURE = re.compile(r"[ ,](?:oauth_)?signature\s*=", re.IGNORECASE)
 
 
 def _authorization(request: ClientRequest) -> tuple[tuple[str, ...], ...]:

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache, partial
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from aiohttp import ClientRequest, ClientResponse, HttpVersion, HttpVersion10, HttpVersion11, StreamReader
+from aiohttp import ClientRequest, ClientResponse, HttpVersion, HttpVersion10, HttpVersion11, StreamReader, hdrs
 from aiohttp.helpers import noop
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -26,6 +26,7 @@ from ._stream import (
     empty_stream,
     is_untouched,
     memory_stream,
+    stream_is_decoded,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
     "adopt",
     "cached_class",
     "gateway_timeout",
+    "is_decoded",
     "read_ahead",
     "replay",
     "unread",
@@ -52,6 +54,7 @@ __all__ = [
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _VERSIONS = {(1, 1): HttpVersion11, (1, 0): HttpVersion10}
 _BODILESS_STATUSES = frozenset({204, 304})  # RFC 9110 §15.3.5, §15.4.5
+_CODINGS = frozenset({"gzip", "deflate", "br", "zstd"})  # that aiohttp knows
 _KEEPS_RAW_COOKIES = hasattr(ClientResponse, "_raw_cookie_headers")  # aiohttp 3.12.7
 
 
@@ -435,6 +438,16 @@ def whole_body(response: ClientResponse) -> bytes | None:
     if not (is_untouched(content) and content.is_eof() and content.exception() is None):
         return None
     return b"".join(buffered(content))
+
+
+def is_decoded(response: ClientResponse) -> bool | None:
+    """Tell whether aiohttp decodes the content coding of *response*; ``None``: it has none, or that can't be told."""
+    if response.headers.get(hdrs.CONTENT_ENCODING, "").lower() not in _CODINGS:
+        return None
+    told = stream_is_decoded(response.content)
+    if told is None and response.content_length is not None and (body := whole_body(response)):
+        return len(body) != response.content_length
+    return told
 
 
 def show_fields(response: CachedResponse, add_headers: tuple[Header, ...]) -> None:

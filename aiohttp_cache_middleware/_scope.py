@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -56,8 +57,8 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
     arrived: Hop | None = None
     followed: tuple[Hop, ...] = ()
 
-    session: ClientSession
-    token: Token[RequestScope | None]
+    session: ClientSession | None = None
+    token: Token[RequestScope | None] | None = None
 
     def __init__(self, trace_request_ctx: object = None) -> None:
         self.options = trace_request_ctx if isinstance(trace_request_ctx, CacheOptions) else None
@@ -69,7 +70,13 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
 
     def leave(self) -> None:
         """End: drop the hops that led to nothing, and let the scope around be in force again."""
-        _SCOPE.reset(self.token)
+        token, self.token = self.token, None
+        # A socket that waits for the next request keeps this context, and would keep the session with it.
+        self.session = None
+        if token is not None:
+            # A request that is closed in another context than it began in has left this one behind.
+            with suppress(ValueError):
+                _SCOPE.reset(token)
         if self.arrived is not None or self.followed:
             self.follow()
             for hop in self.take_followed():

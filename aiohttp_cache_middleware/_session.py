@@ -169,4 +169,8 @@ class _Closing:
 
 @lru_cache(maxsize=1)
 def _session_arguments() -> frozenset[str]:
-    return frozenset(inspect.signature(ClientSession).parameters)
+    parameters = inspect.signature(ClientSession).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        # Somebody has wrapped the constructor, as tracers do, and hides what it takes.
+        return frozenset(SessionOptions.__annotations__) - OPTION_NAMES
+    return frozenset(parameters)

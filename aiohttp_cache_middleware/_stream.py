@@ -27,6 +27,7 @@ WHOLE_PIECE_SIZE = 1024 * 1024
 Ranges = tuple[tuple[int, int], ...]
 """Parts of a body, as (start, stop) byte offsets."""
 
+_TELLS_DECODING = "total_compressed_bytes" in StreamReader.__slots__  # aiohttp 3.13
 _READUNTIL_HAS_MAX_SIZE = "max_size" in inspect.signature(StreamReader.readuntil).parameters  # aiohttp 3.13
 
 
@@ -272,6 +273,13 @@ def buffered(stream: StreamReader, skip: int = 0) -> list[bytes]:
             pieces.append(piece[skip:])
         skip = max(0, skip - len(piece))
     return pieces
+
+
+def stream_is_decoded(stream: StreamReader) -> bool | None:
+    """Tell whether aiohttp decodes what comes in *stream*; ``None`` where that can't be told."""
+    if type(stream) is not StreamReader or not _TELLS_DECODING:
+        return None
+    return stream.total_compressed_bytes is not None
 
 
 def is_untouched(stream: StreamReader) -> bool:

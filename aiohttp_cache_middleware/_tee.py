@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Callable
 
-from ._flights import READ_AHEAD
+from ._flights import OPEN_PATIENCE, READ_AHEAD
 from ._response import CachedResponse, read_ahead, unread, watch_body
 from ._stores import BodySpool
 
@@ -47,6 +47,7 @@ class Capture:
     ) -> None:
         self._response = weakref.ref(response)
         self._loop = asyncio.get_running_loop()
+        self._start_time = self._loop.time()
         self._max_size = max_size
         self._make_spool = spool
         self._keep = keep
@@ -94,7 +95,8 @@ class Capture:
         Others wait: let the body arrive, and do not wait for the caller to read it.
 
         Returns:
-            Whether waiting is worth while: it is not for a body of which more than `READ_AHEAD` has arrived.
+            Whether waiting is worth while: it is not for a body of which more than `READ_AHEAD` has arrived, nor for
+            one of unknown length that has been arriving for longer than `OPEN_PATIENCE`.
         """
         self._is_hurried = True
         if self._has_arrived:
@@ -103,7 +105,8 @@ class Capture:
         if self._is_over or response is None:
             return self._is_over
         read_ahead(response, READ_AHEAD)
-        return response.size <= READ_AHEAD
+        is_late = response.content_length is None and self._loop.time() > self._start_time + OPEN_PATIENCE
+        return response.size <= READ_AHEAD and not is_late
 
     def ended(self) -> None:
         """The caller has read everything."""

@@ -16,6 +16,8 @@ from aiohttp import ClientError, ClientResponse, ClientSession, TCPConnector, we
 
 from aiohttp_cache_middleware import CachedResponse, CacheMiddleware, CacheOptions, get_cache, make_cached_session
 from aiohttp_cache_middleware import _flights as flights_module
+from aiohttp_cache_middleware import _middleware as middleware_module
+from aiohttp_cache_middleware import _tee as tee_module
 from aiohttp_cache_middleware._flights import READ_AHEAD
 from tests.asking import ask, is_hit
 from tests.conftest import Clock, Origin
@@ -29,6 +31,7 @@ def nobody_gives_up_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would be healed by a follower's limited patience fails in these tests."""
     monkeypatch.setattr(flights_module, "FOLLOWER_PATIENCE", 1e6)
     monkeypatch.setattr(flights_module, "ELSEWHERE_PATIENCE", 1e6)
+    monkeypatch.setattr(tee_module, "OPEN_PATIENCE", 1e6)
 
 
 async def soon(work: Awaitable[T]) -> T:
@@ -772,3 +775,75 @@ async def test_refresh_on_demand_is_collapsed(origin: Origin, make: Make) -> Non
     gate.open()
     await soon(asyncio.gather(*asking))
     assert gate.count == 2
+
+
+# --- never worse than without a cache: waiting, and the loop ---
+
+
+async def test_a_body_that_may_have_no_end_is_not_waited_for_long(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a watch or a log that is followed: chunked, slow, and nothing in its fields says so."""
+    monkeypatch.setattr(tee_module, "OPEN_PATIENCE", 0.1)
+    monkeypatch.setattr(flights_module, "URGE_INTERVAL", 0.01)
+    gate = Gate(origin)
+    gate.header.set()
+    session = make()
+    first = await soon(session.get(origin.url("/")))
+    second = await soon(session.get(origin.url("/")))
+    assert gate.count == 2
+    third = await soon(session.get(origin.url("/")))  # does not even begin to wait
+    assert gate.count == 3
+    gate.open()
+    for response in (first, second, third):
+        assert await response.read() == b"body"
+    assert await is_hit(session, origin.url("/"))
+
+
+async def test_a_body_of_known_length_is_waited_for(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tee_module, "OPEN_PATIENCE", 0.0)
+    gate = Gate(origin, body=b"bo", rest=b"dy", Content_Length="4")
+    gate.header.set()
+    session = make()
+    first = await soon(session.get(origin.url("/")))
+    second = asyncio.ensure_future(ask(session, origin.url("/")))
+    await asyncio.sleep(0.2)
+    gate.open()
+    assert await first.read() == b"body"
+    assert (await soon(second)).from_cache
+    assert gate.count == 1
+
+
+async def test_whoever_waited_too_long_is_not_followed_by_others(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flights_module, "FOLLOWER_PATIENCE", 0.1)
+    gate = Gate(origin)
+    session = make()
+    first = asyncio.ensure_future(ask(session, origin.url("/")))
+    await gate.reached(1)
+    second = asyncio.ensure_future(ask(session, origin.url("/")))
+    await gate.reached(2)
+    monkeypatch.setattr(flights_module, "FOLLOWER_PATIENCE", 1e6)
+    third = asyncio.ensure_future(ask(session, origin.url("/")))
+    await gate.reached(3)
+    gate.open()
+    for response in await soon(asyncio.gather(first, second, third)):
+        assert await response.text() == "body"
+
+
+async def test_hits_without_pause_leave_the_loop_its_turns(make: Make, origin: Origin) -> None:
+    session = make()
+    await ask(session, origin.url("/"))
+    hits = 0
+
+    async def poll() -> None:
+        nonlocal hits
+        while True:
+            hits += await is_hit(session, origin.url("/"))
+
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(poll(), 0.2)
+    assert hits > middleware_module.HITS_IN_A_TURN

@@ -13,8 +13,11 @@ import pytest
 from aiohttp import ClientError, ClientPayloadError, ClientSession, ClientTimeout, web
 
 from aiohttp_cache_middleware import CachedResponse, CacheOptions, get_cache
+from aiohttp_cache_middleware._model import Rules
+from aiohttp_cache_middleware._policy import _configured
 from tests.asking import ask, is_hit
 from tests.conftest import T0, Clock, Origin
+from tests.policy.making import a_part, an_answer
 
 NOW = datetime.fromtimestamp(T0, timezone.utc)
 MINUTE_LATER = NOW + timedelta(minutes=1)
@@ -746,3 +749,37 @@ async def test_ranges_pass_through_unless_206_is_allowed(make: Make, origin: Ori
         for headers in ({"Range": "bytes=0-1"}, {"Range": "bytes=2-3"}, {}):
             response = await ask(session, origin.url("/a"), headers=headers)
             assert (response.from_cache, await response.text()) == (expected, headers.get("Range", "whole"))
+
+
+async def test_parts_stay_what_they_are(make: Make, origin: Origin) -> None:
+    """Parts that HTTP mode would combine: here each range has an entry of its own, as the origin answered it."""
+
+    @origin.on("/a")
+    async def answer(request: web.Request) -> web.Response:
+        fields = {"ETag": '"a"', "Cache-Control": "no-store"}
+        if "Range" not in request.headers:
+            return web.Response(text="0123456789", headers=fields)
+        first, _, last = request.headers["Range"].removeprefix("bytes=").partition("-")
+        content = "0123456789"[int(first) : int(last or 9) + 1]
+        described = {**fields, "Content-Range": f"bytes {first}-{last or 9}/10"}
+        return web.Response(status=206, text=content, headers=described)
+
+    session = make(allowed_codes=(200, 206))
+    asked = [{"Range": "bytes=0-4"}, {"Range": "bytes=5-9"}, {"Range": "bytes=1-2"}, {"Range": "bytes=0-"}, {}]
+    contents = ["01234", "56789", "12", "0123456789", "0123456789"]
+    for expected in (False, True):
+        for headers, content in zip(asked, contents, strict=True):
+            response = await ask(session, origin.url("/a"), headers=headers)
+            assert (response.from_cache, await response.text()) == (expected, content)
+            assert response.status == (206 if headers else 200)
+    assert [one.headers.get("Range") for one in origin.seen] == [one.get("Range") for one in asked]
+
+
+def test_parts_are_nothing_to_combine() -> None:
+    """What the HTTP mode asks about parts has one answer here."""
+    part = a_part(0, 5, ETag='"a"')
+    answer = an_answer({"ETag": '"a"', "Content-Range": "bytes 5-9/10", "Content-Length": "5"}, 206)
+    assert _configured.to_keep(a_part(5, 10, ETag='"a"'), part) is part
+    assert not _configured.freshened_by_part([part], answer, Rules(), T0)
+    assert not _configured.completes(part, answer)
+    assert _configured.completed(part, answer, b"56789", Rules(), T0) is None

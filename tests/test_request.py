@@ -515,3 +515,25 @@ def test_automatic_headers_are_those_of_aiohttp() -> None:
         hdrs.ACCEPT_ENCODING.lower(),
         hdrs.USER_AGENT.lower(),
     }
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "AWS4-HMAC-SHA256 Credential=K/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=ab12",
+        'OAuth realm="", oauth_nonce="1", oauth_signature="x%3D", oauth_token="t"',
+        'Signature keyId="k",algorithm="rsa-sha256",signature="x"',
+    ],
+)
+async def test_a_signed_request_is_not_cached(session: ClientSession, authorization: str) -> None:
+    """No other would have its key: entries would only fill the disk."""
+    request = unsent(session, "GET", URL("http://site.com/"), headers={"Authorization": authorization})
+    asked = await snapshot_request(request)
+    assert isinstance(asked, Uncacheable)
+    assert "signature" in asked.why
+
+
+@pytest.mark.parametrize("authorization", ["OAuth token", "Bearer signature", "Basic eA==", "Signature"])
+async def test_a_token_is_no_signature(session: ClientSession, authorization: str) -> None:
+    request = unsent(session, "GET", URL("http://site.com/"), headers={"Authorization": authorization})
+    assert isinstance(await snapshot_request(request), Asked)

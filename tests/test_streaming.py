@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import logging
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, web
 
 import aiohttp_cache_middleware
-from aiohttp_cache_middleware import CachedResponse, CacheOptions, get_cache
+from aiohttp_cache_middleware import CachedResponse, CacheOptions, _stream, get_cache
 from tests import bodies
 from tests.asking import ask, is_hit
 from tests.bodies import BODIES, BODILESS, LARGE, QUIRKS, READINGS, Body, Reading, outcome, raw_origin
@@ -507,3 +508,37 @@ def test_disk_that_is_full_in_mid_body(tmp_path: Path) -> None:
 async def no_task_is_left() -> AsyncIterator[None]:
     yield
     assert tasks_of_ours() == []
+
+
+# --- decoded or not ---
+
+
+@pytest.mark.parametrize("length", ["known", "unknown"])
+@pytest.mark.parametrize("decoding", [True, False])
+async def test_what_a_request_decodes_otherwise_than_its_session_is_not_stored(
+    make: Callable[..., ClientSession], origin: Origin, decoding: bool, length: str
+) -> None:
+    """The cache sees the session's ``auto_decompress`` alone; httpx-aiohttp and others set it for each request."""
+    if length == "unknown" and not _stream._TELLS_DECODING:
+        pytest.skip("aiohttp 3.12 does not tell")
+    content = gzip.compress(b"hello" * 100)
+
+    @origin.on("/a")
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Encoding": "gzip"})
+        if length == "known":
+            response.content_length = len(content)
+        await response.prepare(request)
+        await response.write(content)
+        return response
+
+    session = make(auto_decompress=decoding)
+    async with session.get(origin.url("/a"), auto_decompress=not decoding) as response:
+        other = await response.read()
+    async with session.get(origin.url("/a")) as response:
+        own = await response.read()
+        assert isinstance(response, CachedResponse)
+        assert not response.from_cache
+    assert {own, other} == {content, b"hello" * 100}
+    assert own == (b"hello" * 100 if decoding else content)
+    assert await is_hit(session, origin.url("/a"))

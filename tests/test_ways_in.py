@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +33,7 @@ from aiohttp_cache_middleware import (
     get_cache,
     make_cached_session,
 )
+from aiohttp_cache_middleware import _session as session_module
 from tests.asking import ask, is_hit
 from tests.conftest import Origin
 
@@ -491,3 +495,56 @@ async def test_web_sockets_are_never_touched(origin: Origin, way: str) -> None:
 def test_what_is_no_store_is_refused_at_once(store: Any) -> None:
     with pytest.raises(TypeError, match="store: expected a store"):
         CacheMiddleware(store=store)
+
+
+# --- what a session leaves behind ---
+
+
+@pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")
+@pytest.mark.parametrize("way", ["factory", "trace config"])
+async def test_a_session_that_is_dropped_unclosed_goes_as_without_a_cache(
+    tmp_path: Path, origin: Origin, way: str
+) -> None:
+    cache = CacheMiddleware(tmp_path)
+    if way == "factory":
+        session = make_cached_session(cache=cache)
+    else:
+        session = ClientSession(trace_configs=[cache_trace_config(cache=cache)])
+    await ask(session, origin.url("/a"))
+    gone = weakref.ref(session)
+    del session
+    gc.collect()
+    assert gone() is None
+    await cache.aclose()
+
+
+async def test_a_request_closed_in_another_context_ends_quietly(make: Callable[..., ClientSession]) -> None:
+    """As a task that is still pending when its loop is closed."""
+    session = make()
+
+    async def never(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    request = session._request("GET", "http://site.com/", middlewares=(never,))
+    contextvars.copy_context().run(request.send, None)
+    request.close()
+
+
+async def test_a_constructor_that_somebody_wrapped_hides_no_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = ClientSession.__init__
+
+    def wrapped(self: ClientSession, *args: Any, **kwargs: Any) -> None:
+        plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(ClientSession, "__init__", wrapped)
+    session_module._session_arguments.cache_clear()
+    try:
+        async with make_cached_session(tmp_path, headers={"X-Mine": "1"}, expire_after=60) as session:
+            assert session.headers["X-Mine"] == "1"
+        with pytest.raises(TypeError, match="expire_aftr"):
+            make_cached_session(tmp_path, expire_aftr=60)  # type: ignore[call-arg]
+    finally:
+        session_module._session_arguments.cache_clear()

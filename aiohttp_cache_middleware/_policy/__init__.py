@@ -13,6 +13,7 @@ from .._model import Header, OriginResponse, Request, Rules, StoredResponse
 from . import _configured
 from ._outcomes import (
     Answer,
+    Complete,
     Decision,
     DoNotStore,
     Finding,
@@ -22,7 +23,9 @@ from ._outcomes import (
     Revalidate,
     Store,
     Storing,
+    ToOrigin,
 )
+from ._ranges import PARTIAL
 from ._selecting import selecting_values, selects
 
 
@@ -49,12 +52,17 @@ class Policy(Protocol):
         """Give what `passes_through` and `decide` make of *request*, and every rule that counts for that."""
 
     def reuse_validated(
-        self, request: Request, stored: StoredResponse, asked: Revalidate, now: float, *, secret: bytes
+        self, request: Request, stored: StoredResponse, asked: Revalidate | Complete, now: float, *, secret: bytes
     ) -> Reuse:
-        """Give the answer to *request* once the origin, *asked* about it, has confirmed *stored*."""
+        """Give the answer to *request* once the origin, *asked* about it, has confirmed or completed *stored*."""
 
     def may_store(self, request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
         """Decide whether *response* to *request*, which does not pass through, may be stored, and until when fresh."""
+
+    def to_keep(
+        self, stored: StoredResponse | None, new: StoredResponse, max_size: int | None = None
+    ) -> StoredResponse | None:
+        """Give what to store of a part that has arrived where *stored* is; ``None``: nothing."""
 
     def may_store_hop(self, request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
         """Decide the same for a redirect that `may_store` refused, if it leads to a response that is stored."""
@@ -73,6 +81,19 @@ class Policy(Protocol):
     ) -> tuple[tuple[StoredResponse, ...], tuple[StoredResponse, ...]]:
         """Give which stored GET responses the answer to a HEAD renews, as renewed, and which it makes invalid."""
 
+    def freshened_by_part(
+        self, stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
+    ) -> tuple[StoredResponse, ...]:
+        """Give which stored responses a 206 renews, as renewed."""
+
+    def completes(self, part: StoredResponse, response: OriginResponse) -> bool:
+        """Tell whether *response* brings what a stored part lacks of the whole."""
+
+    def completed(
+        self, part: StoredResponse, response: OriginResponse, content: bytes, rules: Rules, now: float
+    ) -> StoredResponse | None:
+        """Give the whole of a stored part and the *content* of the response that completes it."""
+
     def invalidated_urls(self, request: Request, response: OriginResponse) -> tuple[str, ...]:
         """Give the URLs whose stored responses *request* makes invalid."""
 
@@ -83,7 +104,7 @@ class Policy(Protocol):
 
     def shown_on_forward(
         self,
-        forward: Forward | Revalidate,
+        forward: ToOrigin,
         status: int,
         storing: Storing | None,
         now: float,
@@ -103,7 +124,9 @@ def policy_for(*, http: bool) -> Policy:
 
 
 __all__ = [
+    "PARTIAL",
     "Answer",
+    "Complete",
     "Decision",
     "DoNotStore",
     "Finding",
@@ -114,6 +137,7 @@ __all__ = [
     "Revalidate",
     "Store",
     "Storing",
+    "ToOrigin",
     "policy_for",
     "selecting_values",
     "selects",

@@ -12,7 +12,19 @@ from multidict import istr
 
 from .._model import FOREVER, Expiration, Header, OriginResponse, Request, Rules, StoredResponse
 from ._fields import cache_control
-from ._outcomes import Decision, DoNotStore, Finding, Forward, GatewayTimeout, Reuse, Revalidate, Store, Storing
+from ._outcomes import (
+    Complete,
+    Decision,
+    DoNotStore,
+    Finding,
+    Forward,
+    GatewayTimeout,
+    Reuse,
+    Revalidate,
+    Store,
+    Storing,
+    ToOrigin,
+)
 from ._selecting import selects, vary_names
 from ._validation import may_be_sent, updated_fields
 
@@ -155,9 +167,35 @@ def also_answered_by(method: str) -> tuple[str, ...]:
     return ()
 
 
-def reuse_validated(request: Request, stored: StoredResponse, asked: Revalidate, now: float, *, secret: bytes) -> Reuse:
+def reuse_validated(
+    request: Request, stored: StoredResponse, asked: Revalidate | Complete, now: float, *, secret: bytes
+) -> Reuse:
     """Give the whole response, whatever its age."""
     return Reuse(stored, max(0.0, now - stored.created_time), forward=asked.forward, why="validated")
+
+
+def freshened_by_part(
+    stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
+) -> tuple[StoredResponse, ...]:
+    """Tell what a 206 says of other stored responses: nothing in this mode."""
+    return ()
+
+
+def completes(part: StoredResponse, response: OriginResponse) -> bool:
+    """Tell whether a response brings what a part lacks: no, this mode makes no whole of parts."""
+    return False
+
+
+def completed(
+    part: StoredResponse, response: OriginResponse, content: bytes, rules: Rules, now: float
+) -> StoredResponse | None:
+    """Give the whole of a part and the rest: none, as `completes` says."""
+    return None
+
+
+def to_keep(stored: StoredResponse | None, new: StoredResponse, max_size: int | None = None) -> StoredResponse | None:
+    """Give what to store of a part: all of it, for each ``Range`` has an entry of its own."""
+    return new
 
 
 def may_store_hop(request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
@@ -185,7 +223,7 @@ def shown_on_reuse(reuse: Reuse, now: float, *, validated: bool = False, collaps
 
 
 def shown_on_forward(
-    forward: Forward | Revalidate, status: int, storing: Storing | None, now: float, *, collapsed: bool = False
+    forward: ToOrigin, status: int, storing: Storing | None, now: float, *, collapsed: bool = False
 ) -> tuple[Header, ...]:
     """Give what the origin's response shows in addition: nothing."""
     return ()

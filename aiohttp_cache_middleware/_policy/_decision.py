@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .._model import Request, Rules, StoredResponse
-from ._answering import answer_to, is_conditional, is_special, only_the_origin_can_tell
+from ._answering import answer_to, is_answered_by_part, is_conditional, is_special, only_the_origin_can_tell
+from ._combining import to_complete
 from ._fields import CacheControl, cache_control, date_field
 from ._freshness import current_age, is_fresh, staleness
-from ._outcomes import Decision, Forward, GatewayTimeout, Reuse, Revalidate, Why
+from ._outcomes import Complete, Decision, Forward, GatewayTimeout, Reuse, Revalidate, ToOrigin, Why
+from ._ranges import PARTIAL
 from ._selecting import selects
-from ._storing import STORABLE_METHODS
+from ._storing import STORABLE_METHODS, may_store_answer_to
 from ._validation import conditions, may_be_offered
 
 _NO_CACHE = CacheControl(no_cache=True)
@@ -35,7 +37,8 @@ def decide(request: Request, stored: Sequence[StoredResponse], rules: Rules, now
     candidates = [one for one in stored if _is_for(request, one, rules)]
     selected = _selected(candidates, request, secret)
     if selected is None:
-        return _to_origin(rules, asked, _without_selected(request, candidates))
+        completing = _to_complete(request, stored, rules, secret)
+        return _to_origin(rules, asked, completing or _without_selected(request, stored, candidates, rules))
     said = cache_control(selected.fields)
     return _with_selected(_Case(request, selected, candidates, rules, asked, said, now, secret))
 
@@ -60,7 +63,7 @@ def _bypasses(request: Request, rules: Rules, asked: CacheControl) -> str | None
     return None
 
 
-def _to_origin(rules: Rules, asked: CacheControl, otherwise: Forward | Revalidate) -> Decision:
+def _to_origin(rules: Rules, asked: CacheControl, otherwise: ToOrigin) -> Decision:
     """Give *otherwise*, unless the network is out of bounds (§5.2.1.7)."""
     if rules.only_if_cached or asked.only_if_cached:
         return GatewayTimeout(f"§5.2.1.7 only-if-cached; {otherwise.why}")
@@ -71,8 +74,10 @@ def _to_origin(rules: Rules, asked: CacheControl, otherwise: Forward | Revalidat
 
 
 def _is_for(request: Request, stored: StoredResponse, rules: Rules) -> bool:
-    """Tell whether *stored* is for this method, and would still be stored by the rules in force."""
+    """Tell whether *stored* is for this method and holds what is asked for, and would still be stored by the rules."""
     if stored.method != request.method and not (request.method == "HEAD" and stored.method == "GET"):
+        return False
+    if stored.status == PARTIAL and not is_answered_by_part(request, stored):
         return False
     return rules.allowed_codes is None or stored.status in rules.allowed_codes
 
@@ -97,8 +102,23 @@ def _recency(stored: StoredResponse) -> tuple[float, float]:
     return (stored.response_time if date_value is None else date_value, stored.response_time)
 
 
-def _without_selected(request: Request, candidates: Sequence[StoredResponse]) -> Forward | Revalidate:
-    may_be_stored = "Range" not in request.headers
+def _to_complete(request: Request, stored: Sequence[StoredResponse], rules: Rules, secret: bytes) -> Complete | None:
+    """Give how to make the whole that is asked for of a stored part (§3.4); ``None`` where that can't be done."""
+    parts = [one for one in stored if one.status == PARTIAL and selects(one.vary, request.headers, secret)]
+    if not parts or is_special(request):
+        return None
+    if rules.allowed_codes is not None and not {200, PARTIAL} <= rules.allowed_codes:
+        return None
+    return to_complete(max(parts, key=_recency))
+
+
+def _without_selected(
+    request: Request, stored: Sequence[StoredResponse], candidates: Sequence[StoredResponse], rules: Rules
+) -> Forward | Revalidate:
+    may_be_stored = may_store_answer_to(request, rules)
+    if not candidates and any(one.status == PARTIAL for one in stored):
+        why = "§3.3 the stored part does not hold what is asked for"
+        return Forward(may_be_stored=may_be_stored, forward="partial", why=why)
     if not candidates:
         return Forward(may_be_stored=may_be_stored)
     variants = [] if is_special(request) else [one for one in candidates if may_be_offered(one)]
@@ -217,8 +237,8 @@ def _validated(case: _Case, why: str, forward: Why) -> Forward | Revalidate:
     The caller's own conditional request goes out as it is: the answer, perhaps a 304, is for him (§4.3.2).
     """
     fallback = _fallback(case)
-    # The answer to a range is not stored; but only what might be stored is asked for with a fallback at hand.
-    may_be_stored = fallback is not None or "Range" not in case.request.headers
+    # Only what might be stored is asked for with a fallback at hand.
+    may_be_stored = fallback is not None or may_store_answer_to(case.request, case.rules)
     if is_conditional(case.request):
         return Forward(fallback, may_be_stored, forward, why)
     others = [one for one in case.candidates if one is not case.stored and may_be_offered(one)]

@@ -8,20 +8,37 @@ from .._model import Header, OriginResponse, Request, Rules, StoredResponse
 from . import _explaining
 from ._answering import answer_to
 from ._cache_status import cache_status
+from ._combining import completed, completes, freshened_by_part, to_keep
 from ._decision import decide
 from ._fields import GREATEST_DELTA
 from ._freshness import current_age
 from ._invalidation import invalidated_urls
-from ._outcomes import Decision, DoNotStore, Finding, Forward, Invalid, Reuse, Revalidate, Store, Storing
+from ._outcomes import (
+    Complete,
+    Decision,
+    DoNotStore,
+    Finding,
+    Forward,
+    Invalid,
+    Reuse,
+    Revalidate,
+    Store,
+    Storing,
+    ToOrigin,
+)
+from ._ranges import PARTIAL
 from ._storing import STORABLE_METHODS, may_store
 from ._validation import forbids_storing, freshen, freshen_from_head, selected_by_304
 
 __all__ = [
     "also_answered_by",
+    "completed",
+    "completes",
     "decide",
     "explain",
     "freshen",
     "freshened_by_head",
+    "freshened_by_part",
     "invalidated_urls",
     "keeps_ranges_apart",
     "may_keep",
@@ -32,6 +49,7 @@ __all__ = [
     "selected_by_304",
     "shown_on_forward",
     "shown_on_reuse",
+    "to_keep",
 ]
 
 
@@ -56,12 +74,14 @@ def also_answered_by(method: str) -> tuple[str, ...]:
 
 
 def keeps_ranges_apart(rules: Rules) -> bool:
-    """Tell whether each ``Range`` has entries of its own: no, ranges are answered from the complete response."""
+    """Tell whether each ``Range`` has entries of its own: no, a part stands where the complete response would."""
     return False
 
 
-def reuse_validated(request: Request, stored: StoredResponse, asked: Revalidate, now: float, *, secret: bytes) -> Reuse:
-    """Give the answer to *request* once the origin has confirmed *stored* (§4.3.3)."""
+def reuse_validated(
+    request: Request, stored: StoredResponse, asked: Revalidate | Complete, now: float, *, secret: bytes
+) -> Reuse:
+    """Give the answer to *request* once the origin has confirmed *stored* (§4.3.3), or completed it (§3.4)."""
     answer = answer_to(request, stored, secret)
     return Reuse(stored, current_age(stored, now), answer=answer, forward=asked.forward, why="§4.3.3 validated")
 
@@ -95,7 +115,7 @@ def shown_on_reuse(reuse: Reuse, now: float, *, validated: bool = False, collaps
     """Give ``Age`` (§5.1) and ``Cache-Status`` (RFC 9211) of a reused response."""
     status = cache_status(
         forward=reuse.forward,
-        forward_status=304 if validated else None,
+        forward_status=(PARTIAL if reuse.forward == "partial" else 304) if validated else None,
         ttl=reuse.stored.expires_time - now,
         stored=validated,
         collapsed=collapsed,
@@ -105,7 +125,7 @@ def shown_on_reuse(reuse: Reuse, now: float, *, validated: bool = False, collaps
 
 
 def shown_on_forward(
-    forward: Forward | Revalidate, status: int, storing: Storing | None, now: float, *, collapsed: bool = False
+    forward: ToOrigin, status: int, storing: Storing | None, now: float, *, collapsed: bool = False
 ) -> tuple[Header, ...]:
     """Give ``Cache-Status`` (RFC 9211) of the origin's response."""
     will_store = isinstance(storing, Store)

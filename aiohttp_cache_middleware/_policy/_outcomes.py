@@ -7,7 +7,7 @@ Those made for every request are tuples: a frozen dataclass takes 1 µs more to 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 from .._model import Header, StoredResponse
 
@@ -80,6 +80,25 @@ class Revalidate(NamedTuple):
     why: str = "stale, has a validator"
 
 
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """
+    Ask the origin for what a stored part lacks of the whole (RFC 9111 §3.4).
+
+    Attributes:
+        part: What is stored.
+        headers: ``Range`` and ``If-Range`` to add to the request.
+        fallback: ``None``: a part stands in for nothing.
+        forward: Why the request goes out, in the words of RFC 9211 §2.2.
+    """
+
+    part: StoredResponse
+    headers: tuple[Header, ...]
+    fallback: ClassVar[None] = None
+    forward: Why = "partial"
+    why: str = "§3.4 a part is stored: the origin is asked for the rest"
+
+
 class Forward(NamedTuple):
     """
     Ask the origin.
@@ -103,7 +122,10 @@ class GatewayTimeout:
     why: str = "only-if-cached, nothing usable stored"
 
 
-Decision: TypeAlias = Reuse | Revalidate | Forward | GatewayTimeout
+ToOrigin: TypeAlias = Forward | Revalidate | Complete
+"""What a request asks the origin for."""
+
+Decision: TypeAlias = Reuse | ToOrigin | GatewayTimeout
 
 
 class Store(NamedTuple):

@@ -5,23 +5,22 @@ from __future__ import annotations
 from multidict import MultiMapping
 
 from .._model import OriginResponse, Request, Rules
+from ._answering import is_conditional
 from ._fields import CacheControl, cache_control, field_members
 from ._freshness import expires_time, explicit_lifetime, is_cacheable_by_default
 from ._outcomes import DoNotStore, Store, Storing
+from ._ranges import PARTIAL, asks_for_one_part, content_range, is_within, wanted_range
 from ._selecting import vary_names
 
 STORABLE_METHODS = frozenset({"GET", "HEAD"})
 """Methods whose responses this cache can reuse: of POST only later GETs could make use (RFC 9110 §9.3.3)."""
 
 UNDERSTOOD_STATUSES = frozenset(
-    {200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 305, 307, 308}
+    {200, 201, 202, 203, 204, 205, 206, 300, 301, 302, 303, 305, 307, 308}
     | {400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 417, 421, 422, 426}
     | {500, 501, 502, 503, 504, 505}
 )
 """Status codes of RFC 9110 §15 whose caching requirements are met here (§5.2.2.3)."""
-
-PARTIAL_OR_INTERIM = frozenset({206, 304})
-"""Final status codes whose content is not the whole of a representation."""
 
 OF_ONE_REQUEST = frozenset({412, 416})
 """Answers to a precondition or a ``Range`` of the request, which no key holds (RFC 9110 §15.5.13, §15.5.17)."""
@@ -64,6 +63,8 @@ def may_store(request: Request, response: OriginResponse, rules: Rules, now: flo
         return DoNotStore(why)
     if why := _not_storable_status(response.status, rules):
         return DoNotStore(why)
+    if response.status == PARTIAL and (why := _no_storable_part(request, response)):
+        return DoNotStore(why)
     supersedes = response.status in SUPERSEDING_STATUSES and not _is_partial_request(request)
     if why := _forbidden_by_response(response, directives, rules):
         return DoNotStore(why, invalidates=supersedes)
@@ -77,6 +78,14 @@ def may_store(request: Request, response: OriginResponse, rules: Rules, now: flo
         # Stale, it can be validated, or served under max-stale, RFC 5861 or our stale_if_error.
         worth_keeping_stale=_has_validator(response) or _may_be_served_stale(directives),
     )
+
+
+def may_store_answer_to(request: Request, rules: Rules) -> bool:
+    """Tell whether the answer to *request* might be stored, as far as its ``Range`` decides that (§3.3)."""
+    if "Range" not in request.headers:
+        return True
+    allows_parts = rules.allowed_codes is None or PARTIAL in rules.allowed_codes
+    return allows_parts and asks_for_one_part(request) and not is_conditional(request)
 
 
 def not_stored_fields(fields: MultiMapping[str]) -> frozenset[str]:
@@ -105,12 +114,33 @@ def _forbidden_by_request(request: Request, rules: Rules) -> str | None:
 def _not_storable_status(status: int, rules: Rules) -> str | None:
     if status < 200:
         return f"§3 status {status} is not final"
-    if status in PARTIAL_OR_INTERIM:
-        return f"§3.3 status {status} is not a complete response"
+    if status == 304:
+        return "§4.3.4 a 304 is not a response of its own"
     if status in OF_ONE_REQUEST:
         return f"status {status} is for this request only"
     if rules.allowed_codes is not None and status not in rules.allowed_codes:
         return f"allowed_codes leaves out {status}"
+    return None
+
+
+def _no_storable_part(request: Request, response: OriginResponse) -> str | None:
+    """
+    Tell why a 206 may not be stored (§3.3); ``None``: it is one part, it is plain which, and nothing else is odd.
+
+    One that answers ``If-Range`` may leave out fields that the caller has already (RFC 9110 §15.3.7).
+    """
+    if not asks_for_one_part(request) or is_conditional(request):
+        return "§3.3 a 206 to what is no request for one part alone"
+    part = content_range(response.fields)
+    if part is None:
+        return "§3.3 a 206 that does not tell which part of how much it is"
+    wanted = wanted_range(request, part.complete)
+    if wanted is None or not is_within(part[:2], wanted):
+        return "§3.3 another part than was asked for"
+    if "Content-Encoding" in response.fields:
+        return "RFC 9110 §14.1 a part of an encoded representation"
+    if response.fields.get("Content-Length", str(part.stop - part.start)) != str(part.stop - part.start):
+        return "§3.3 Content-Length contradicts Content-Range"
     return None
 
 

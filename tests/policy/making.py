@@ -77,6 +77,14 @@ def a_stored(
     return stored_as(an_answer(fields, status, at=at), body=body)
 
 
+def a_part(start: int, stop: int, /, **fields: str) -> StoredResponse:
+    """Make what is stored of a 206 with the bytes from *start* to *stop* of ten digits; ``A_B="..."`` names a field."""
+    named = {name.replace("_", "-"): value for name, value in fields.items()}
+    said = {"Cache-Control": "max-age=60", "Content-Range": f"bytes {start}-{stop - 1}/10", **named}
+    asked = a_request({"Range": f"bytes={start}-{stop - 1}"})
+    return stored_as(an_answer(said, 206), asked, body=b"0123456789"[start:stop])
+
+
 def decided(
     stored: StoredResponse | list[StoredResponse],
     asked: Fields | None = None,

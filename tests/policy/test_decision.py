@@ -7,7 +7,7 @@ import math
 import pytest
 
 from aiohttp_cache_middleware._model import Expiration, Rules
-from aiohttp_cache_middleware._policy._outcomes import Decision, Forward, GatewayTimeout, Reuse, Revalidate
+from aiohttp_cache_middleware._policy._outcomes import Complete, Decision, Forward, GatewayTimeout, Reuse, Revalidate
 from tests.policy.making import DAY, T0, Fields, a_request, a_stored, an_answer, date, decided, stored_as
 
 TAG = {"ETag": '"a"'}
@@ -20,6 +20,8 @@ def kind(decision: Decision) -> str:
             return "reuse" if decision.revalidate is None else "reuse and refresh"
         case Revalidate():
             return "revalidate"
+        case Complete():
+            return "complete"
         case Forward():
             return "forward"
         case GatewayTimeout():
@@ -141,7 +143,8 @@ def test_options(rules: Rules, after: float, expected: str) -> None:
         pytest.param(decided([]), "uri-miss", True, id="9211 §2.2 uri-miss"),
         pytest.param(decided([], said("no-store")), "bypass", False, id="9211 §2.2 bypass"),
         pytest.param(decided([], method="POST"), "method", False, id="9211 §2.2 method"),
-        pytest.param(decided([], {"Range": "bytes=0-1"}), "uri-miss", False, id="9111 §3.3 a part is not stored"),
+        pytest.param(decided([], {"Range": "bytes=0-1"}), "uri-miss", True, id="9111 §3.3 a part may be stored"),
+        pytest.param(decided([], {"Range": "bytes=0-1,3-4"}), "uri-miss", False, id="9111 §3.3 not several"),
         pytest.param(decided(a_stored(said("max-age=9")), after=10), "stale", True, id="9211 §2.2 stale"),
         pytest.param(decided(a_stored(said("max-age=9")), said("no-cache")), "request", True, id="9211 §2.2 request"),
     ],
@@ -315,14 +318,16 @@ def test_a_range_in_another_unit_is_passed_on() -> None:
     assert kind(decided(a_stored(said("max-age=60")), {"Range": "lines=0-1"}, after=1)) == "forward"
 
 
-@pytest.mark.parametrize(("option", "may_be_stored"), [(0.0, False), (99.0, True)])
-def test_a_stale_range_goes_out_with_its_fallback(option: float, may_be_stored: bool) -> None:
+@pytest.mark.parametrize(
+    ("asked", "option", "may_be_stored"),
+    [("bytes=0-1", 0.0, True), ("bytes=0-1", 99.0, True), ("bytes=0-1,3-4", 0.0, False), ("bytes=0-1,3-4", 99.0, True)],
+)
+def test_a_stale_range_goes_out_with_its_fallback(asked: str, option: float, may_be_stored: bool) -> None:
     """RFC 5861 §4."""
-    decision = decided(
-        a_stored(said("max-age=60")), {"Range": "bytes=0-1"}, after=61, rules=Rules(stale_if_error=option)
-    )
+    decision = decided(a_stored(said("max-age=60")), {"Range": asked}, after=61, rules=Rules(stale_if_error=option))
     assert isinstance(decision, Forward)
     assert decision.may_be_stored is may_be_stored
+    assert (decision.fallback is None) is (option == 0)
     if decision.fallback is not None:
         assert decision.fallback.answer is not None
         assert decision.fallback.answer.status == 206
