@@ -27,6 +27,7 @@ class Inquiry:
         other_methods: Methods whose stored responses may answer it too.
         key: Primary key; empty while the store has not told its secret.
         secret: The store's secret that `key` was made with.
+        is_plain: Whether it may be remembered, and is not yet.
     """
 
     asked: Asked
@@ -36,6 +37,7 @@ class Inquiry:
     other_methods: tuple[str, ...] = ()
     key: str = ""
     secret: bytes = b""
+    is_plain: bool = False
 
 
 class Exchange:

@@ -47,11 +47,15 @@ class Inquiries:
         asked = await snapshot_request(request, read_body=read_body)
         inquiry = self.about(asked, said)
         # What identifies somebody is not kept in memory for longer than it takes.
-        if said is None and isinstance(asked, Asked) and asked.is_anonymous:
-            self._remembered[request.method, request.url] = inquiry
-            if len(self._remembered) > REMEMBERED:
-                self._remembered.popitem(last=False)
+        inquiry.is_plain = said is None and isinstance(asked, Asked) and asked.is_anonymous
         return inquiry
+
+    def remember(self, request: ClientRequest, inquiry: Inquiry) -> None:
+        """Remember what *request* asks; of use where it has a stored answer, for that is asked for again."""
+        inquiry.is_plain = False
+        self._remembered[request.method, request.url] = inquiry
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
 
     def about(self, asked: Asked | Uncacheable, said: CacheOptions | None) -> Inquiry:
         """Give what a request that is known as *asked* asks."""

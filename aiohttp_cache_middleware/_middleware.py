@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from multidict import istr
 
 from ._cookies import restore_cookies
 from ._core import Core
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 HITS_IN_A_TURN = 128
 """Hits after which the loop gets a turn, some 8 ms: nothing else in a hit waits, as reading from a socket would."""
 
+_AGE = istr("Age")
 _REPLACED = frozenset({"age"})
 _NO_DECISION = Forward(may_be_stored=False, forward="bypass", why="no decision could be made")
 
@@ -143,6 +145,8 @@ class CacheMiddleware(Management):
             logger.debug("%s %s: %s, %s", exchange.request.method, shown, type(decision).__name__, decision.why)
         match decision:
             case Reuse():
+                if inquiry.is_plain:
+                    self._inquiries.remember(exchange.request, inquiry)
                 response = await self._reuse(exchange, decision)
                 return response if response is not None else await self._origin.fetch(exchange, UNUSABLE)
             case Revalidate() | Complete() | Forward():
@@ -210,7 +214,7 @@ class CacheMiddleware(Management):
             reader=reader,
             answer=reuse.answer,
             add_headers=shown,
-            drop_headers=_REPLACED if shown else frozenset(),
+            drop_headers=_REPLACED if shown and _AGE in stored.fields else frozenset(),
         )
         if core.settings.filter_fn is not None and not await self._keeper.passes_filter(response):
             response.close()

@@ -74,9 +74,9 @@ class Rules:
     only_if_cached: bool = False
 
 
-class Request(NamedTuple):
+class Request:
     """
-    What the cache knows of a request: its form on the wire, without aiohttp.
+    What the cache knows of a request: its form on the wire, without aiohttp. Never changed.
 
     Attributes:
         method: Upper-case method.
@@ -84,9 +84,15 @@ class Request(NamedTuple):
         headers: All fields that will be sent, as they stand when the request reaches the cache.
     """
 
-    method: str
-    url: str
-    headers: CIMultiDictProxy[str]
+    def __init__(self, method: str, url: str, headers: CIMultiDictProxy[str]) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+
+    @cached_property
+    def derived(self) -> dict[object, object]:
+        """What the policies have worked out from it, by the function that did."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +207,17 @@ class StoredResponse:
         """The request's headers as a case-insensitive multidict, made when first asked for."""
         return CIMultiDictProxy(CIMultiDict(self.request_headers))
 
+    @cached_property
+    def derived(self) -> dict[object, object]:
+        """What the policies have worked out from it, by the function that did."""
+        return {}
+
     def replace(self, **changes: object) -> StoredResponse:
         """Give a copy with *changes*."""
         # dataclasses.replace() takes 8 µs for this many frozen fields; every stored response is copied twice.
         copy = object.__new__(StoredResponse)
         copy.__dict__.update(self.__dict__, **changes)
+        copy.__dict__.pop("derived", None)
         if "headers" in changes:
             copy.__dict__.pop("fields", None)
         if "request_headers" in changes:

@@ -6,6 +6,7 @@ from multidict import istr
 
 from .._model import Request, StoredResponse
 from ._fields import date_field, field_members, parse_date, parse_entity_tag, strongly_equal, weakly_equal
+from ._once import once
 from ._outcomes import Answer
 from ._ranges import PARTIAL, answer_from_part, holds_wanted, is_byte_range, partial_answer
 
@@ -22,22 +23,16 @@ DESCRIBING_CONTENT = frozenset(
 """Fields that a 304 leaves out: they describe content it does not have (RFC 9110 §15.4.5)."""
 
 
+@once
 def is_special(request: Request) -> bool:
     """Tell whether *request* may want something else than a stored response as it stands."""
     return request.method != "GET" or _RANGE in request.headers or is_conditional(request)
 
 
+@once
 def is_conditional(request: Request) -> bool:
     """Tell whether the caller made *request* conditional."""
-    headers = request.headers
-    # Spelt out, for this is asked of every request: a loop takes twice as long.
-    return (
-        _IF_NONE_MATCH in headers
-        or _IF_MODIFIED_SINCE in headers
-        or _IF_MATCH in headers
-        or _IF_UNMODIFIED_SINCE in headers
-        or _IF_RANGE in headers
-    )
+    return any(name in request.headers for name in CONDITIONS)
 
 
 def only_the_origin_can_tell(request: Request, stored: StoredResponse) -> str | None:
@@ -47,6 +42,8 @@ def only_the_origin_can_tell(request: Request, stored: StoredResponse) -> str | 
     ``If-Match`` and ``If-Unmodified-Since`` are for the origin (§4.3.2). Ranges count in the bytes of the
     representation; of one with a content coding we keep the decoded ones.
     """
+    if not is_special(request):
+        return None
     headers = request.headers
     if _IF_MATCH in headers or _IF_UNMODIFIED_SINCE in headers:
         return "§4.3.2 If-Match and If-Unmodified-Since are for the origin"

@@ -10,6 +10,7 @@ from ._answering import answer_to, is_answered_by_part, is_conditional, is_speci
 from ._combining import to_complete
 from ._fields import CacheControl, cache_control, date_field
 from ._freshness import current_age, is_fresh, staleness
+from ._once import once
 from ._outcomes import Complete, Decision, Forward, GatewayTimeout, Reuse, Revalidate, ToOrigin, Why
 from ._ranges import PARTIAL
 from ._selecting import selects
@@ -39,10 +40,11 @@ def decide(request: Request, stored: Sequence[StoredResponse], rules: Rules, now
     if selected is None:
         completing = _to_complete(request, stored, rules, secret)
         return _to_origin(rules, asked, completing or _without_selected(request, stored, candidates, rules))
-    said = cache_control(selected.fields)
+    said = response_directives(selected)
     return _with_selected(_Case(request, selected, candidates, rules, asked, said, now, secret))
 
 
+@once
 def request_directives(request: Request) -> CacheControl:
     """Give the request's directives; ``Pragma: no-cache`` is one where there is no ``Cache-Control`` (§5.4)."""
     headers = request.headers
@@ -50,6 +52,12 @@ def request_directives(request: Request) -> CacheControl:
     if not directives.names and "no-cache" in headers.get("Pragma", "").lower():
         return _NO_CACHE
     return directives
+
+
+@once
+def response_directives(stored: StoredResponse) -> CacheControl:
+    """Give the directives of a stored response."""
+    return cache_control(stored.fields)
 
 
 # --- whatever is stored ---

@@ -8,6 +8,7 @@ from multidict import MultiMapping, istr
 
 from .._model import OriginResponse, Rules, StoredResponse
 from ._fields import GREATEST_DELTA, CacheControl, cache_control, date_field, delta_seconds, parse_date
+from ._once import once
 
 HEURISTIC_FRACTION = 0.1
 """Share of the time since ``Last-Modified`` for which a response is taken to be fresh (§4.2.2)."""
@@ -54,6 +55,12 @@ def corrected_initial_age(fields: MultiMapping[str], request_time: float, respon
     return max(apparent_age, age_value(fields) + response_delay)
 
 
+@once
+def initial_age(stored: StoredResponse) -> float:
+    """Tell how old *stored* was when it was received."""
+    return corrected_initial_age(stored.fields, stored.request_time, stored.response_time)
+
+
 def current_age(stored: StoredResponse, now: float) -> float:
     """
     Tell how old *stored* is at *now*: seconds since the origin generated or validated it; never negative.
@@ -63,7 +70,7 @@ def current_age(stored: StoredResponse, now: float) -> float:
     """
     # The wall clock may step back between two runs; a negative stay is no stay.
     resident_time = max(0.0, now - stored.response_time)
-    return corrected_initial_age(stored.fields, stored.request_time, stored.response_time) + resident_time
+    return initial_age(stored) + resident_time
 
 
 # --- lifetime (§4.2.1, §4.2.2) ---
