@@ -57,12 +57,16 @@ class Lookup:
         if secret is None:
             return False
         if inquiry.secret is not secret:
+            # The key first: other threads may share the inquiry, and go by the secret.
+            inquiry.key = self._key(inquiry, secret)
             inquiry.secret = secret
-            inquiry.key = self.key(inquiry)
         return True
 
     def key(self, inquiry: Inquiry, method: str | None = None) -> str:
         """Give the request's key, or that of the same request with *method*."""
+        return self._key(inquiry, inquiry.secret, method)
+
+    def _key(self, inquiry: Inquiry, secret: bytes, method: str | None = None) -> str:
         settings = self._core.settings
         return primary_key(
             inquiry.asked,
@@ -71,5 +75,5 @@ class Lookup:
             ignored_params=settings.ignored_params,
             include_headers=settings.include_headers,
             with_range=self._core.policy.keeps_ranges_apart(inquiry.rules),
-            secret=inquiry.secret,
+            secret=secret,
         )

@@ -5,7 +5,8 @@ import asyncio
 import inspect
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from ._clients import KINDS
@@ -27,14 +28,26 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-async def compare(bench: Bench, names: Sequence[str]) -> Results:
-    """Run the scenarios called *names*, telling on stderr how it goes."""
+async def compare(bench: Bench, names: Sequence[str], written: Callable[[Results], None]) -> Results:
+    """Run the scenarios called *names*, telling on stderr how it goes; *written* is called after each."""
     results: Results = {}
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         figures = [figure async for figure in SCENARIOS[name](bench)]
         results[name] = (inspect.getdoc(SCENARIOS[name]) or "", figures)
+        written(results)
     return results
+
+
+def write(results: Results, remarks: Sequence[str], path: Path) -> None:
+    """Write the tables, and the chart beside them; also of a run that is not over, for it may never be."""
+    chart = path.with_suffix(".svg")
+    try:
+        write_chart(results, chart)
+        remark = f"![The ratios as a chart]({chart.name})"
+    except ImportError:
+        remark = "The chart is left out: matplotlib not installed."
+    path.write_text(markdown(results, [*remarks, remark]), encoding="utf-8")
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -45,15 +58,8 @@ def main(given: Sequence[str] | None = None) -> None:
     kinds = tuple(kind for kind in wanted if not kind.missing)
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory, running_origin() as origin:
         bench = Bench(origin, kinds, Path(directory), quick=options.quick, huge=options.huge)
-        results = asyncio.run(compare(bench, options.only))
-    if options.output:
-        try:
-            chart = options.output.with_suffix(".svg")
-            write_chart(results, chart)
-            remarks.append(f"![The ratios as a chart]({chart.name})")
-        except ImportError:
-            remarks.append("The chart is left out: matplotlib not installed.")
-        options.output.write_text(markdown(results, remarks), encoding="utf-8")
+        written = partial(write, remarks=remarks, path=options.output) if options.output else lambda _: None
+        results = asyncio.run(compare(bench, options.only, written))
     print(markdown(results, remarks))
 
 
