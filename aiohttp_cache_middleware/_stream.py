@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 PIECE_SIZE = 256 * 1024
 """Bytes read from disk at a time while the caller reads in pieces: what a large hit holds, with aiohttp's marks."""
 
-WHOLE_PIECE_SIZE = 1024 * 1024
-"""Bytes read from disk at a time when the caller wants the whole body in memory anyway."""
+WHOLE_PIECE_SIZE = 64 * 1024 * 1024
+"""
+Bytes read from disk at a time when the caller wants the whole body in memory anyway: one piece needs no joining, which
+takes four times as long as reading 10 MB.
+"""
 
 Ranges = tuple[tuple[int, int], ...]
 """Parts of a body, as (start, stop) byte offsets."""

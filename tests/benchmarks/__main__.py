@@ -60,7 +60,7 @@ def main(given: Sequence[str] | None = None) -> None:
         bench = Bench(origin, kinds, Path(directory), quick=options.quick, huge=options.huge)
         written = partial(write, remarks=remarks, path=options.output) if options.output else lambda _: None
         results = asyncio.run(compare(bench, options.only, written))
-    print(markdown(results, remarks))
+    print(options.output.read_text(encoding="utf-8") if options.output else markdown(results, remarks))
 
 
 if __name__ == "__main__":
