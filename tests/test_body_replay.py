@@ -156,11 +156,11 @@ async def test_memory_is_bounded_while_the_caller_does_not_read() -> None:
         assert disk.readers[0].most <= 256 * 1024
 
 
-async def test_read_of_the_whole_body_takes_large_pieces() -> None:
+async def test_read_of_the_whole_body_takes_it_in_one_piece() -> None:
     disk = Disk()
     async with disk.session() as session, session.get(URL) as response:
         assert await response.read() == LARGE
-    assert disk.readers[0].most == 1024 * 1024
+    assert disk.readers[0].most >= len(LARGE)
 
 
 @pytest.mark.parametrize("ends", ["close", "release"])
