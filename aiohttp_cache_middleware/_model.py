@@ -74,7 +74,8 @@ class Rules:
     only_if_cached: bool = False
 
 
-class Request:
+@dataclass
+class Request:  # not frozen, as that would take half of the time it is worth to remember what is `derived`
     """
     What the cache knows of a request: its form on the wire, without aiohttp. Never changed.
 
@@ -84,10 +85,9 @@ class Request:
         headers: All fields that will be sent, as they stand when the request reaches the cache.
     """
 
-    def __init__(self, method: str, url: str, headers: CIMultiDictProxy[str]) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
+    method: str
+    url: str
+    headers: CIMultiDictProxy[str]
 
     @cached_property
     def derived(self) -> dict[object, object]:

@@ -456,7 +456,8 @@ async def test_store_that_vanishes_in_mid_body(
     hit_or_miss = await ask(session, origin.url())
     assert hit_or_miss.body == MEGABYTE * 2
     await session.close()
-    assert len(warnings()) <= 1
+    # What fails first depends on how far the threads are: the body that is written, or the look at the database.
+    assert len(set(warnings())) == len(warnings()) <= 2
 
 
 FULL_DISK = """
