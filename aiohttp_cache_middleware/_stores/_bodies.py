@@ -174,8 +174,7 @@ class DiskSpool:
         return self._lane.submit(self._land)
 
     def __del__(self) -> None:
-        with contextlib.suppress(RuntimeError):  # no thread can be started at the interpreter's end
-            self.discard()
+        self.discard()
 
     def _send(self) -> None:
         pieces, self._gathered, self._gathered_size = self._gathered, [], 0

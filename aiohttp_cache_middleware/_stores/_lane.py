@@ -40,17 +40,24 @@ class Lane:
         self._at_work = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._has_no_thread = False  # while the caller of `run` does the work
 
     def run(self, job: Callable[[], object]) -> None:
         """Queue *job*, which must not raise."""
         with self._changed:
             self._jobs.append((job, self._owner()))
-            if self._thread is None:
-                # daemon: a lane that is stuck behind a lock must not keep the process from exiting.
-                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                self._thread.start()
-            else:
+            if self._thread is not None or self._has_no_thread:
                 self._changed.notify()
+                return
+            # daemon: a lane that is stuck behind a lock must not keep the process from exiting.
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # none can be started, as at the interpreter's end in Python 3.12.0 and 3.12.1
+                self._thread, self._has_no_thread = None, True
+            else:
+                return
+        self._work_without_thread()
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Queue *job*; what it returns or raises comes by the future."""
@@ -111,6 +118,17 @@ class Lane:
                 if not self._jobs:
                     self._thread = None
                     return
+
+    def _work_without_thread(self) -> None:
+        """Do what is queued here and now, rather than lose it."""
+        try:
+            while self._jobs:
+                with self._at_work:
+                    self._jobs.popleft()[0]()
+            if self.at_end is not None and (at_end := self.at_end()) is not None:
+                at_end()
+        finally:
+            self._has_no_thread = False
 
     def _next(self) -> tuple[Callable[[], object], object] | None:
         with self._changed:

@@ -170,6 +170,5 @@ class Opening:
 
 def _give_back(database: Database, writer: Lane, opener: Lane) -> None:
     """Close what a store that is forgotten has open, once what it accepted is written."""
-    with contextlib.suppress(RuntimeError):  # no thread can be started at the interpreter's end
-        writer.run(database.close_records)
-        opener.run(database.close)
+    writer.run(database.close_records)
+    opener.run(database.close)
