@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientRequest
 
     from ._model import Entry, Rules
+    from ._options import Settings
     from ._policy import Forward
     from ._request import Asked
     from ._scope import RequestScope
@@ -22,6 +23,7 @@ class Inquiry:
     Attributes:
         asked: What the cache knows of the request.
         rules: The options in force for it.
+        settings: The cache's options that they came from.
         namespace: The namespace in force for it.
         passing: Why it does not concern the cache; ``None`` where it does.
         other_methods: Methods whose stored responses may answer it too.
@@ -32,6 +34,7 @@ class Inquiry:
 
     asked: Asked
     rules: Rules
+    settings: Settings
     namespace: str
     passing: Forward | None = None
     other_methods: tuple[str, ...] = ()
@@ -88,8 +91,9 @@ class Exchange:
         """The store's secret."""
         return self.inquiry.secret
 
-    def forget_refresh(self) -> None:
-        """Take what is stored as it is: it was fetched while this request waited, as if for it."""
+    def is_answered_by_another(self) -> None:
+        """Note that what is stored was fetched while this request waited: it is as new as if fetched for it."""
+        self.is_collapsed = True
         if self.rules.refresh:
             self.inquiry = replace(self.inquiry, rules=replace(self.rules, refresh=False))
 

@@ -143,11 +143,17 @@ class _LoopState:
 
 
 class Flights:
-    """All flights of a cache, by loop and key."""
+    """
+    All flights of a cache, by loop and key.
+
+    Attributes:
+        waits_elsewhere_from: Monotonic time before which nobody waits for another process.
+    """
 
     def __init__(self) -> None:
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = weakref.WeakKeyDictionary()
         self._uncacheable: OrderedDict[str, float] = OrderedDict()
+        self.waits_elsewhere_from = 0.0
 
     def get(self, key: str) -> Flight | None:
         """Give the flight for *key* if there is one that may be waited for."""
@@ -237,7 +243,7 @@ async def wait_elsewhere(store: GuardedStore, key: str, flights: Flights) -> boo
     Returns:
         Whether there was one to wait for: then it is worth looking into the store again. If not, *key* is claimed.
     """
-    if store.claim(key):
+    if store.claim(key) or clock() < flights.waits_elsewhere_from:
         return False
     deadline = clock() + ELSEWHERE_PATIENCE
     interval = ELSEWHERE_INTERVAL
@@ -248,5 +254,7 @@ async def wait_elsewhere(store: GuardedStore, key: str, flights: Flights) -> boo
             store.unclaim(key)
             return True
         interval = min(interval * 2, ELSEWHERE_INTERVAL * 10)
-    flights.note_uncacheable(key)  # what takes so long elsewhere is not waited for again
+    # Not for this key again, nor for a while for any: perhaps what is fetched elsewhere can't be written.
+    flights.note_uncacheable(key)
+    flights.waits_elsewhere_from = clock() + UNCACHEABLE_MEMORY
     return True

@@ -26,16 +26,14 @@ class Inquiries:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._settings = core.settings
         self._remembered: OrderedDict[tuple[str, URL], Inquiry] = OrderedDict()
 
     def remembered(self, request: ClientRequest) -> Inquiry | None:
         """Give what a request like *request*, made without options of its own, has asked before."""
-        if self._settings is not self._core.settings:
-            self._settings = self._core.settings
-            self._remembered.clear()
         inquiry = self._remembered.get((request.method, request.url))
-        return inquiry if inquiry is not None and is_asked_again(inquiry.asked, request) else None
+        if inquiry is None or inquiry.settings is not self._core.settings:
+            return None
+        return inquiry if is_asked_again(inquiry.asked, request) else None
 
     async def understand(self, request: ClientRequest, said: CacheOptions | None) -> Inquiry:
         """
@@ -67,4 +65,6 @@ class Inquiries:
         else:
             passing = core.policy.passes_through(asked.request, rules)
         namespace = core.settings.namespace if said is None or said.namespace is None else said.namespace
-        return Inquiry(asked, rules, namespace, passing, core.policy.also_answered_by(asked.request.method))
+        return Inquiry(
+            asked, rules, core.settings, namespace, passing, core.policy.also_answered_by(asked.request.method)
+        )

@@ -148,12 +148,21 @@ class CacheMiddleware(Management):
                 if inquiry.is_plain:
                     self._inquiries.remember(exchange.request, inquiry)
                 response = await self._reuse(exchange, decision)
-                return response if response is not None else await self._origin.fetch(exchange, UNUSABLE)
+                return response if response is not None else await self._without(exchange)
             case Revalidate() | Complete() | Forward():
                 return await self._origin.fetch(exchange, decision)
             case GatewayTimeout():
                 self._core.counters.misses += 1
                 return gateway_timeout(exchange.request, decision.why)
+
+    async def _without(self, exchange: Exchange) -> ClientResponse:
+        """Answer though what is stored can't be used: its body is gone, or the filter rejects it."""
+        core, inquiry = self._core, exchange.inquiry
+        decision = core.policy.decide(inquiry.asked.request, (), inquiry.rules, core.clock(), secret=inquiry.secret)
+        if isinstance(decision, GatewayTimeout):
+            core.counters.misses += 1
+            return gateway_timeout(exchange.request, decision.why)
+        return await self._origin.fetch(exchange, UNUSABLE)
 
     async def explain(self, method: str, url: str | URL, **request: Any) -> Explanation:
         """

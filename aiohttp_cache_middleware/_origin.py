@@ -26,7 +26,7 @@ from ._flights import Flight, wait_elsewhere
 from ._guard import logger
 from ._keep import Keeper
 from ._key import url_tag
-from ._model import OriginResponse
+from ._model import OriginResponse, StoredResponse
 from ._policy import PARTIAL, Complete, Forward, Reuse, Revalidate, ToOrigin, selects
 from ._response import CachedResponse, adopt, gateway_timeout, hand_over_cookies, show_fields, timer_of
 from ._variants import variant_key
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from ._core import Core
     from ._exchange import Exchange
     from ._lookup import Lookup
-    from ._model import Header, StoredResponse
+    from ._model import Entry, Header
 
 SERVER_FAILURES = frozenset({500, 502, 503, 504})
 """Status codes for which stale-if-error stands in (RFC 5861 §4)."""
 
-REQUEST_ERRORS = range(400, 500)
-"""Status codes that may object to what we have added to a request (RFC 9110 §15.5)."""
+OBJECTIONS = frozenset(range(400, 500)) - {401, 404, 407, 410, 429}
+"""Status codes that may object to the ``Range`` and ``If-Range`` that we have added (RFC 9110 §15.5)."""
 
 CREDENTIALS = ("Authorization", "Cookie")
 """Request fields that a middleware behind the cache must leave alone if the response is to be stored."""
@@ -135,8 +135,6 @@ class Origin:
         if not exchange.has_waited and not flights.is_uncacheable(key):
             exchange.has_waited = True
             if await self._is_brought_by_another(exchange, key):
-                exchange.is_collapsed = True
-                exchange.forget_refresh()
                 return await self._answer(exchange)
         flight = flights.lead(key, partial(self._core.guarded.unclaim, key))
         try:
@@ -161,8 +159,15 @@ class Origin:
             is_brought = await flight.wait()
             if flight.is_given_up:
                 self._core.flights.note_uncacheable(key)
+            if is_brought:
+                exchange.is_answered_by_another()
             return is_brought
-        return bool(exchange.key) and await wait_elsewhere(self._core.guarded, key, self._core.flights)
+        if not exchange.key or not await wait_elsewhere(self._core.guarded, key, self._core.flights):
+            return False
+        # It may have failed, or be late: then what is stored is what was there before.
+        if _is_newer(self._lookup.entry(exchange.inquiry), exchange.entry):
+            exchange.is_answered_by_another()
+        return True
 
     async def _ask_origin(self, exchange: Exchange, decision: ToOrigin, flight: Flight) -> ClientResponse:
         """Send the request, and take what comes back."""
@@ -200,7 +205,7 @@ class Origin:
                 return stale
         if response.status == 304 and isinstance(decision, Revalidate):
             return await self._freshen(arrival, decision)
-        if isinstance(decision, Complete) and (response.status == PARTIAL or response.status in REQUEST_ERRORS):
+        if isinstance(decision, Complete) and (response.status == PARTIAL or response.status in OBJECTIONS):
             return await self._complete(arrival, decision)
         return await self._receive(arrival)
 
@@ -346,6 +351,12 @@ class Origin:
             await asyncio.wait_for(refresh(), REFRESH_PATIENCE)
 
         self._core.flights.refresh(exchange.key, refresh_in_time)
+
+
+def _is_newer(entry: Entry | None, before: Entry | None) -> bool:
+    if isinstance(entry, StoredResponse) and isinstance(before, StoredResponse):
+        return entry.created_time > before.created_time
+    return entry != before
 
 
 async def _send(exchange: Exchange, conditions: tuple[Header, ...], *, has_fallback: bool) -> ClientResponse:

@@ -847,3 +847,41 @@ async def test_hits_without_pause_leave_the_loop_its_turns(make: Make, origin: O
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(poll(), 0.2)
     assert hits > middleware_module.HITS_IN_A_TURN
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["the other fails", "the other is late"])
+async def test_a_refresh_is_not_answered_by_what_was_there_before(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    """Another process asks for the same, and nothing comes of it."""
+    monkeypatch.setattr(flights_module, "ELSEWHERE_PATIENCE", 0.1)
+    session = make()
+    await ask(session, origin.url("/"))
+    claims = iter([False, not is_late])
+    monkeypatch.setattr(get_cache(session)._core.guarded, "claim", lambda key: next(claims, not is_late))
+    with CacheOptions(refresh=True):
+        refreshed = await ask(session, origin.url("/"))
+    assert not refreshed.from_cache
+    assert origin.count == 2
+
+
+async def test_who_has_waited_for_another_process_in_vain_does_not_wait_again(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while a third one keeps the database locked: what was fetched elsewhere can't be written."""
+    monkeypatch.setattr(flights_module, "ELSEWHERE_PATIENCE", 0.1)
+    session = make()
+    await ask(session, origin.url("/first"))
+    claims: list[str] = []
+
+    def claim(key: str) -> bool:
+        claims.append(key)
+        return False
+
+    monkeypatch.setattr(get_cache(session)._core.guarded, "claim", claim)
+    await ask(session, origin.url("/a"))
+    waited = len(claims)
+    assert waited > 1
+    for path in ("/b", "/c"):
+        await ask(session, origin.url(path))
+    assert len(claims) == waited + 2

@@ -783,3 +783,15 @@ def test_parts_are_nothing_to_combine() -> None:
     assert not _configured.freshened_by_part([part], answer, Rules(), T0)
     assert not _configured.completes(part, answer)
     assert _configured.completed(part, answer, b"56789", Rules(), T0) is None
+
+
+async def test_only_if_cached_holds_for_what_turns_out_unusable(
+    make: Callable[..., ClientSession], origin: Origin
+) -> None:
+    wanted = True
+    session = make(filter_fn=lambda response: wanted)
+    await ask(session, origin.url("/a"))
+    wanted = False
+    with CacheOptions(only_if_cached=True):
+        assert (await ask(session, origin.url("/a"))).status == 504
+    assert origin.count == 1

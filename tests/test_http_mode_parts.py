@@ -333,6 +333,39 @@ async def test_what_does_not_complete_a_part_is_not_shown(
     assert await is_hit(http, url)
 
 
+@pytest.mark.parametrize("status", [401, 404, 410, 429])
+async def test_an_error_that_no_range_has_caused_is_the_answer(
+    http: ClientSession, origin: Origin, status: int
+) -> None:
+    url = file(origin, "/x", TEN, ETag='"a"')
+    as_a_file = origin.handlers["/x"]
+
+    @origin.on("/x")
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status) if "If-Range" in request.headers else await as_a_file(request)
+
+    assert (await whole_after_part(http, url)).status == status
+    assert ranges_seen(origin) == ["bytes=0-4", "bytes=5-"]
+
+
+async def test_several_parts_renew_nothing(http: ClientSession, origin: Origin) -> None:
+    """Their fields describe what carries them (RFC 9110 §14.6)."""
+    url = file(origin, "/x", TEN, ETag='"a"', Content_Type="text/plain")
+    as_a_file = origin.handlers["/x"]
+    await ask(http, url)
+
+    @origin.on("/x")
+    async def answer(request: web.Request) -> web.StreamResponse:
+        fields = {**FRESH, "ETag": '"a"', "Content-Type": "multipart/byteranges; boundary=b"}
+        return web.Response(status=206, headers=fields, body=b"--b--")
+
+    several = {"Range": "bytes=0-1,4-5", "Cache-Control": "no-cache"}
+    assert (await ask(http, url, headers=several)).status == 206
+    origin.handlers["/x"] = as_a_file
+    hit = await ask(http, url)
+    assert (hit.from_cache, hit.content_type, content_of(hit)) == (True, "text/plain", TEN)
+
+
 @pytest.mark.parametrize("is_chunked", [True, False], ids=["without a length", "cut short"])
 async def test_a_rest_that_may_not_end_well(http: ClientSession, origin: Origin, is_chunked: bool) -> None:
     url = file(origin, "/x", TEN, ETag='"a"')

@@ -126,6 +126,16 @@ async def test_other_options_are_obeyed_at_once(
     assert inquiries.remembered(request(session, **PLAIN)) is None
 
 
+async def test_what_was_asked_before_the_options_changed_is_not_remembered_after(
+    cache: CacheMiddleware, inquiries: Inquiries, session: ClientSession
+) -> None:
+    one = request(session, **PLAIN)
+    inquiry = await inquiries.understand(one, None)
+    cache.expire_after = 0
+    inquiries.remember(one, inquiry)  # its answer was slow
+    assert inquiries.remembered(request(session, **PLAIN)) is None
+
+
 async def test_memory_is_bounded(inquiries: Inquiries, session: ClientSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REMEMBERED", 2)
     for number in range(3):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from multidict import MultiMapping
+from multidict import CIMultiDict, CIMultiDictProxy, MultiMapping
 
 from .._model import OriginResponse, Rules, StoredResponse
 from ._outcomes import Complete
-from ._ranges import PARTIAL, Part, content_range, is_within, stored_part
+from ._ranges import DIGESTS, PARTIAL, Part, content_range, is_within, stored_part
 from ._validation import freshen, may_be_sent
 
 GREATEST_COMBINED = 256 * 1024
 """Bytes that parts may come to together: what a body held in memory may have."""
+
+DESCRIBING_A_PART = ("Content-Type", *DIGESTS)
+"""Fields of a 206 that say nothing of the whole (RFC 9110 §15.3.7, RFC 9530 §2)."""
 
 _STRONG = re.compile(r'"[^"]*"')
 
@@ -49,6 +52,12 @@ def freshened_by_part(
     stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
 ) -> tuple[StoredResponse, ...]:
     """Give which of *stored* a 206 renews, as renewed: all of the same representation, whole or in part (§3.4)."""
+    if content_range(response.fields) is None:
+        return ()  # several parts, or what can't be understood
+    fields = CIMultiDict(response.fields)
+    for name in DESCRIBING_A_PART:
+        fields.popall(name, None)
+    response = response._replace(fields=CIMultiDictProxy(fields))
     renewed = [
         freshen(one, response, rules, now)
         for one in stored
@@ -123,7 +132,7 @@ def as_complete(stored: StoredResponse) -> StoredResponse:
 
 def _described(stored: StoredResponse, fields: tuple[tuple[str, str], ...]) -> StoredResponse:
     """Give *stored* with the fields that say which content it has: its length, and *fields*."""
-    gone = {"content-range", "content-length"}
+    gone = {"content-range", "content-length", *DIGESTS}
     added = (*fields, ("Content-Length", str(stored.size)))
     headers = (*[header for header in stored.headers if header[0].lower() not in gone], *added)
     raw = stored.raw_headers and (

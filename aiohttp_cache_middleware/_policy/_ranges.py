@@ -19,6 +19,9 @@ MAX_RANGES = 32
 PARTIAL = 206
 """Status of a response whose content is a part."""
 
+DIGESTS = ("content-digest", "content-md5")
+"""Fields that hold for the content of one response, so not for a part of it, or for more (RFC 9530 §2)."""
+
 Range = tuple[int, int]
 """First byte and the byte after the last."""
 
@@ -185,5 +188,5 @@ def _multipart_answer(stored: StoredResponse, ranges: tuple[Range, ...], secret:
 
 
 def _replaced(stored: StoredResponse, new: Sequence[Header], drop: Sequence[str] = ()) -> tuple[Header, ...]:
-    gone = {name.lower() for name, _ in new} | {"content-range", *drop}
+    gone = {name.lower() for name, _ in new} | {"content-range", *DIGESTS, *drop}
     return (*[header for header in stored.headers if header[0].lower() not in gone], *new)

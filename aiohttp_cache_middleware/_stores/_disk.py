@@ -16,7 +16,7 @@ from .._errors import StoreError
 from .._model import BodyRef, Entry, StoredResponse
 from ._bodies import BodySeal, DiskSpool
 from ._faults import Backoff, store_error
-from ._lane import Lane, Lanes
+from ._lane import Lane, Lanes, in_time
 from ._leases import Leases
 from ._management import Management
 from ._opening import Opening
@@ -254,19 +254,28 @@ class DiskStore:
         database = await self._opening.opened()
         try:
             if (landing := self._queue.landing.get(body.id)) is not None:
-                await asyncio.shield(asyncio.wrap_future(landing))
+                await in_time(landing, time.monotonic())
             reader = await self._bodies.open(database.home, body)
+            if reader is None:
+                self._drop_without_body(database, key, body)
+            return reader
         except (TimeoutError, asyncio.TimeoutError):
             raise StoreError("opening a body takes too long") from None
         except StoreError:
             raise
         except Exception as error:
             raise store_error(error) from error
-        if reader is None:
-            entry = await self.get(key)
-            if isinstance(entry, StoredResponse) and isinstance(entry.body, BodyRef) and entry.body.id == body.id:
-                self.delete(key)
-        return reader
+
+    def _drop_without_body(self, database: Database, key: str, body: BodyRef) -> None:
+        """Remove the entry under *key* if it is the one with *body*, and not what another process puts there now."""
+        self._tier.forget(key)
+        row = None if key in self._pending else database.reader.row(key)
+        if row is None or not isinstance(row[0], bytes):
+            return
+        with contextlib.suppress(UndecodableError):
+            entry = self._codec.decode(key, row[0])
+            if isinstance(entry, StoredResponse) and entry.body == body:
+                self._writing.accept(Change(key, if_record=row[0]))
 
     def load_body(self, key: str, body: BodyRef) -> bytes:
         """Give the body of the entry under *key*, checked; blocks."""

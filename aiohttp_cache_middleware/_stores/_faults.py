@@ -95,6 +95,11 @@ class Backoff:
         """Forget the failures before."""
         self._failure, self._pause = None, 0.0
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether there is a pause."""
+        return self._failure is not None and time.monotonic() < self.failing_until
+
     def raise_while_failing(self) -> None:
         """Raise `StoreError`, with the cause of the last failure, during a pause."""
         if self._failure is not None and time.monotonic() < self.failing_until:

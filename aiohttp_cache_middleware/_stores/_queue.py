@@ -31,6 +31,7 @@ class Change:
         entry: What `get` gives meanwhile; ``None``: it has been deleted.
         body: A body that is landing.
         is_touch: Whether only the store time is renewed.
+        if_record: The entry is deleted only if its record is still this one.
         jobs: What is to be done once it is settled.
     """
 
@@ -40,6 +41,7 @@ class Change:
     useless_time: float | None = None
     body: Future[BodyFile] | None = None
     is_touch: bool = False
+    if_record: bytes | None = None
     jobs: tuple[Callable[[], None], ...] = ()
 
     @property

@@ -109,9 +109,15 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """A record to remove, with its bodies."""
+    """
+    A record to remove, with its bodies.
+
+    Attributes:
+        if_record: Any other record stays.
+    """
 
     key: str
+    if_record: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +220,8 @@ class Records(diskcache.Cache):  # type: ignore[misc]
             for step in _steps(changes):
                 match step:
                     case Delete():
-                        self._delete(step.key, sql, cleanup)
+                        if step.if_record is None or self._is(step.key, step.if_record, sql):
+                            self._delete(step.key, sql, cleanup)
                         gone.append(step.key)
                     case Touch():
                         sql("UPDATE Cache SET store_time = ? WHERE key = ? AND raw = 1", (now, step.key))
@@ -350,6 +357,9 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         for (filename,) in sql("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchall():
             cleanup(filename)
         sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
+
+    def _is(self, key: str, record: bytes, sql: Any) -> bool:
+        return bool(sql("SELECT 1 FROM Cache WHERE key = ? AND raw = 1 AND value = ?", (key, record)).fetchall())
 
     def _drop_bodies(self, key: str, keep: str, sql: Any, cleanup: Any) -> None:
         rows = sql("SELECT rowid, filename FROM Cache WHERE tag = ? AND mode = 2 AND key != ?", (key, keep)).fetchall()

@@ -118,6 +118,8 @@ class WriteBehind:
         """Have room made for bodies while they arrive; ``False`` where that takes too long. In the lane of files."""
         if self._max_size is None:
             return True
+        if self._backoff.is_failing:
+            return False
         self._opening.home()  # opening takes its own time
         slack = max(_SLACK, self._max_size // 32)
         with self._room_lock:
@@ -205,7 +207,7 @@ class WriteBehind:
         if change.is_touch:
             return Touch(change.key)
         if entry is None:
-            return Delete(change.key)
+            return Delete(change.key, change.if_record)
         try:
             record = self._codec.encode(change.key, entry)
             body = None if change.body is None else change.body.result()
@@ -222,10 +224,18 @@ class WriteBehind:
         """Drop what was to be stored; what was to be removed stays in the queue."""
         self._backoff.note_failure(error)
         self._lost = error
+        with self._room_lock:
+            self._growth = 0  # who waits for room waits in vain
+        self._room_made.set()
         for change in self._queue.give_up(batch):
             if change.body is not None:
                 self._unlink(change.body)
 
-    def _unlink(self, landed: Future[BodyFile]) -> None:
-        with contextlib.suppress(Exception):
-            (self._opening.home() / landed.result().name).unlink()
+    def _unlink(self, landing: Future[BodyFile]) -> None:
+        """Remove a body once it has landed; without waiting for that, as it may be waiting for the writer."""
+
+        def unlink(landed: Future[BodyFile]) -> None:
+            with contextlib.suppress(Exception):
+                (self._opening.home() / landed.result().name).unlink()
+
+        landing.add_done_callback(unlink)

@@ -249,3 +249,37 @@ def test_only_a_part_is_completed() -> None:
 )
 def test_deciding_to_complete(asked: Fields, rules: Rules, expected: type[Decision]) -> None:
     assert isinstance(decided(tagged(0, 6), asked, rules=rules), expected)
+
+
+def test_what_describes_a_part_does_not_describe_the_whole() -> None:
+    """RFC 9530 §2: a digest of content is of the content it came with."""
+    stored = a_stored({"Cache-Control": "max-age=60", "ETag": '"a"', "Content-Type": "text/plain"})
+    part = an_answer(
+        {
+            "Content-Range": "bytes 0-1/10",
+            "ETag": '"a"',
+            "Content-Type": "text/html",
+            "Content-Digest": "sha-256=:x:",
+            "Content-MD5": "x",
+            "X-New": "1",
+        },
+        206,
+    )
+    (renewed,) = freshened_by_part([stored], part, Rules(), T0)
+    assert renewed.fields["Content-Type"] == "text/plain"
+    assert renewed.fields["X-New"] == "1"
+    assert "Content-Digest" not in renewed.fields
+    assert "Content-MD5" not in renewed.fields
+
+
+def test_joined_parts_have_no_digest_of_one_of_them() -> None:
+    digest = {"ETag": '"a"', "Content_Digest": "sha-256=:x:"}
+    whole = joined(a_part(0, 5, **digest), a_part(5, 10, **digest), 100)
+    assert whole is not None
+    assert whole.status == 200
+    assert "Content-Digest" not in whole.fields
+
+
+def test_several_parts_freshen_nothing() -> None:
+    several = an_answer({"ETag": '"a"', "Content-Type": "multipart/byteranges; boundary=b"}, 206)
+    assert freshened_by_part([WHOLE], several, Rules(), T0) == ()

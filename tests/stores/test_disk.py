@@ -10,7 +10,9 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,9 @@ from aiohttp_cache_middleware._errors import StoreError
 from aiohttp_cache_middleware._model import BodyRef, StoredResponse
 from aiohttp_cache_middleware._stores import DiskStore
 from aiohttp_cache_middleware._stores import _queue as queue_module
+from aiohttp_cache_middleware._stores._bodies import BodyFile
+from aiohttp_cache_middleware._stores._queue import Change
+from aiohttp_cache_middleware._stores._tier import Kept
 
 from .samples import Clock, a_response, key_of
 
@@ -415,3 +420,45 @@ class TestBodies:
         await disk_store.secret()
         reference = BodyRef("../../../secret", 10)
         assert await disk_store.open_body(key_of(1), reference) is None
+
+
+class TestBodiesThatAreGone:
+    async def test_an_entry_replaced_by_another_process_meanwhile_stays(self, make_disk_store: Make) -> None:
+        ours, theirs = make_disk_store(), make_disk_store()
+        put(ours, 1, body=bytes(MIB))
+        await ours.flush()
+        old = await ours.get(key_of(1))
+        assert isinstance(old, StoredResponse)
+        assert isinstance(old.body, BodyRef)
+        put(theirs, 1, body=bytes(2 * MIB))
+        await theirs.flush()
+        # As where the other's change is not seen yet.
+        kept = ours._tier._kept.get(key_of(1))
+        ours._tier._kept[key_of(1)] = kept or Kept(b"x", old, 0.0, time.monotonic() + 60)
+        assert await ours.open_body(key_of(1), old.body) is None
+        await ours.flush()
+        new = await theirs.get(key_of(1))
+        assert isinstance(new, StoredResponse)
+        assert new.size == 2 * MIB
+        assert isinstance(await ours.get(key_of(1)), StoredResponse)
+
+    async def test_a_record_that_changed_before_the_removal_stays(self, make_disk_store: Make) -> None:
+        store = make_disk_store()
+        put(store, 1)
+        await store.flush()
+        store._writing.accept(Change(key_of(1), if_record=b"what stood there before"))
+        await store.flush()
+        assert await store.get(key_of(1)) is not None
+
+    async def test_the_writer_never_waits_for_a_body_it_gives_up(self, make_disk_store: Make) -> None:
+        """The body may be waiting for room, which only the writer can make."""
+        store = make_disk_store()
+        await store.secret()
+        landing: Future[BodyFile] = Future()
+        store._writing._unlink(landing)  # returns at once
+        file = BodyFile("ab" * 16, 1)
+        path = store._opening.home() / file.name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+        landing.set_result(file)
+        assert not path.exists()
