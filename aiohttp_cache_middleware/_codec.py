@@ -195,9 +195,7 @@ def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> Store
         and expires_time > -inf
     ):
         raise UndecodableError("facts that can't be")
-    response: StoredResponse = object.__new__(StoredResponse)
-    # A frozen dataclass sets its fields one by one through object.__setattr__, which costs as much as all the rest.
-    response.__dict__.update(
+    return StoredResponse(
         key=key,
         method=method,
         url=url,
@@ -215,7 +213,6 @@ def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> Store
         vary=_vary(vary),
         redirects_to=redirects_to,
     )
-    return response
 
 
 def _index(facts: tuple[Any, ...]) -> VariantIndex:

@@ -241,7 +241,8 @@ async def wait_elsewhere(store: GuardedStore, key: str, flights: Flights) -> boo
     Wait while another process asks the origin for *key*, for a bounded time.
 
     Returns:
-        Whether there was one to wait for: then it is worth looking into the store again. If not, *key* is claimed.
+        Whether there was one to wait for: then it is worth looking into the store again. If not, *key* is claimed,
+        unless nobody waits for other processes just now.
     """
     if store.claim(key) or clock() < flights.waits_elsewhere_from:
         return False

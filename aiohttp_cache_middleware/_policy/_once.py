@@ -30,7 +30,7 @@ def once(work: Callable[[U], T]) -> Callable[[U], T]:
     def remembered(source: U) -> T:
         derived = source.derived
         try:
-            return derived[work]  # type: ignore[return-value]
+            return derived[work]  # type: ignore[return-value]  # what `work` gave for it
         except KeyError:
             fact = derived[work] = work(source)
             return fact

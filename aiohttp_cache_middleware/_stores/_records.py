@@ -336,19 +336,19 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         keys = [put.key for put in puts]
         keeps = {put.key: put.keeps for put in puts}
         listed = _listed("?", len(keys))  # placeholders, and nothing else, make the statements below
-        bodies = sql(f"SELECT key, tag, rowid, filename FROM Cache WHERE tag IN ({listed}) AND mode = 2", keys)  # noqa: S608
+        bodies = sql(f"SELECT key, tag, rowid, filename FROM Cache WHERE tag IN ({listed}) AND mode = 2", keys)  # noqa: S608 (placeholders)
         for identifier, key, rowid, filename in bodies.fetchall():
             if identifier != keeps[key]:
                 cleanup(filename)
                 sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
-        existing = sql(f"SELECT key FROM Cache WHERE key IN ({listed}) AND raw = 1", keys).fetchall()  # noqa: S608
+        existing = sql(f"SELECT key FROM Cache WHERE key IN ({listed}) AND raw = 1", keys).fetchall()  # noqa: S608 (placeholders)
         values: list[object] = []
         for put in puts:
             if (body := put.body) is not None:
                 values += (body.id, now, None, now, 0, put.key, body.size, IN_FILE, body.name, None)
             values += (put.key, now, put.useless_time, now, int(put.is_index), put.tag, 0, IN_ROW, None, put.record)
         rows = _listed(_ROW, len(values) // _ROW.count("?"))
-        sql(f"INSERT INTO Cache({_COLUMNS}) VALUES {rows} {_REPLACE}", values)  # noqa: S608
+        sql(f"INSERT INTO Cache({_COLUMNS}) VALUES {rows} {_REPLACE}", values)  # noqa: S608 (placeholders)
         return [key for (key,) in existing]
 
     def _delete(self, key: str, sql: Any, cleanup: Any) -> None:
