@@ -1,12 +1,13 @@
 """
-How an entry stands on disk: a small fixed header, bounded msgpack metadata, the body as it is, one checksum over all.
+How an entry stands on disk: a small fixed header, bounded msgpack metadata, the body, one checksum over all.
 
 ::
 
     format u8 | kind u8 | metadata length u32 | body length u32 | BLAKE2b-128 | metadata | body
 
-The checksum covers the cache key, the header, the metadata and the body, so a record answers only the key that it was
-written for. With secret keys it is a keyed MAC: the first key writes, all of them read.
+The body is as it is, compressed (`_deflate`), or in a file of its own, as the kind says. The checksum covers the cache
+key, the header, the metadata and the body, so a record answers only the key that it was written for. With secret keys
+it is a keyed MAC: the first key writes, all of them read.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, Final
 
 import msgpack
 
+from ._deflate import deflated, inflated
 from ._model import BodyRef, Entry, Header, RawHeader, StoredResponse, Variant, VariantIndex, Vary, encoded
 from ._packing import pack
 
@@ -35,7 +37,7 @@ MAX_BODY: Final = 0xFFFF_FFFF
 _HEADER: Final = struct.Struct("<BBII")
 _DIGEST_SIZE: Final = 16
 _PREFIX: Final = _HEADER.size + _DIGEST_SIZE
-_RESPONSE, _RESPONSE_WITH_BODY_FILE, _INDEX = range(3)
+_RESPONSE, _RESPONSE_WITH_BODY_FILE, _INDEX, _RESPONSE_DEFLATED = range(4)
 
 _LATEST: Final = 2.0**35
 """POSIX time that no clock shows."""
@@ -82,9 +84,11 @@ class Codec:
     Args:
         secret_keys: The first one makes the checksum, any of them may have made one that is read; without any the
             checksum tells damage, but not tampering.
+        compress: Whether bodies that get smaller by it are written compressed; they are read either way.
     """
 
-    def __init__(self, secret_keys: Sequence[bytes] = ()) -> None:
+    def __init__(self, secret_keys: Sequence[bytes] = (), *, compress: bool = False) -> None:
+        self._compress = compress
         keys = [derive_key(secret) for secret in secret_keys] or [b""]
         # A copy of a keyed hasher costs a third of a new one.
         self._hashers = [blake2b(digest_size=_DIGEST_SIZE, key=key) for key in keys]
@@ -96,7 +100,11 @@ class Codec:
         Raises:
             UnencodableError: Its metadata exceeds `MAX_METADATA`, or a field holds CR, LF or NUL.
         """
-        kind, facts, body = _facts_of_index(entry) if isinstance(entry, VariantIndex) else _facts_of_response(entry)
+        kind, facts, body = (
+            _facts_of_index(entry)
+            if isinstance(entry, VariantIndex)
+            else _facts_of_response(entry, compress=self._compress)
+        )
         try:
             metadata = pack(facts)
         except (ValueError, TypeError, OverflowError) as error:
@@ -146,12 +154,14 @@ def _digest(hasher: blake2b, key: str, header: bytes, *parts: bytes | memoryview
     return digest.digest()
 
 
-def _facts_of_response(response: StoredResponse) -> tuple[int, tuple[object, ...], bytes]:
-    if isinstance(response.body, bytes):
-        kind, body, reference = _RESPONSE, response.body, None
+def _facts_of_response(response: StoredResponse, *, compress: bool) -> tuple[int, tuple[object, ...], bytes]:
+    reference: tuple[str, int] | None = None
+    if not isinstance(response.body, bytes):
+        kind, body, reference = _RESPONSE_WITH_BODY_FILE, b"", (response.body.id, response.body.size)
+    elif compress and (shorter := deflated(response.body)) is not None:
+        kind, body, reference = _RESPONSE_DEFLATED, shorter, ("", response.size)
     else:
-        where = response.body
-        kind, body, reference = _RESPONSE_WITH_BODY_FILE, b"", (where.id, where.size)
+        kind, body = _RESPONSE, response.body
     for fields in (response.headers, response.request_headers):
         _check_fields(tuple(chain.from_iterable(fields)))
     raw = response.raw_headers
@@ -207,7 +217,7 @@ def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> Store
         response_time=response_time,
         created_time=created_time,
         expires_time=expires_time,
-        body=body if kind == _RESPONSE else _reference(reference),
+        body=_body(kind, body, reference),
         raw_headers=None if raw is None else _raw_fields(raw),
         request_headers=_fields(sent),
         vary=_vary(vary),
@@ -221,11 +231,13 @@ def _index(facts: tuple[Any, ...]) -> VariantIndex:
     return VariantIndex(url, tuple(Variant(key, _vary(vary)) for key, vary in variants))
 
 
-def _reference(reference: Any) -> BodyRef:
+def _body(kind: int, body: bytes, reference: Any) -> bytes | BodyRef:
+    if kind == _RESPONSE:
+        return body
     identifier, size = reference
     _check_types(str, identifier)
     _check_types(int, size)
-    return BodyRef(identifier, size)
+    return inflated(body, size) if kind == _RESPONSE_DEFLATED else BodyRef(identifier, size)
 
 
 def _vary(vary: Any) -> Vary:

@@ -57,7 +57,7 @@ class CacheMiddleware(Management):
     Args:
         directory: Where responses are kept, made (0700) when first used; by default the per-user cache directory.
         store: A store to use instead of one on disk (`MemoryStore`, `DiskStore`); then *directory* must not be
-            given, and ``max_size`` and ``secret_key`` are the store's own affair.
+            given, and ``max_size``, ``compress`` and ``secret_key`` are the store's own affair.
         expire_after: How long a stored response may be used: seconds, a `timedelta`, a `datetime` (naive means
             UTC) or an HTTP date string; ``None`` (the default) or ``-1``: for ever; ``0``: do not cache.
         urls_expire_after: The same per URL: ``{"site.com/path/": 60, "*.site.com": -1}``, a glob over host, then
@@ -76,6 +76,7 @@ class CacheMiddleware(Management):
             ``True``, or for how long after its expiry, in seconds or as a `timedelta`.
         max_size: Bytes on disk, everything included; 1 GiB by default; ``None``: no bound.
         max_body_size: Bytes; larger bodies are not stored; ``None`` (the default): no bound.
+        compress: Whether bodies that get smaller by it are kept compressed on disk, up to 256 KiB; by default not.
         secret_key: A `str` or `bytes`, or several (the first writes, all read), that authenticates what is
             stored; by default none.
         namespace: Separates the entries of users or purposes in one store; ``""`` by default.
@@ -242,4 +243,6 @@ class CacheMiddleware(Management):
 
 
 def _store(directory: str | os.PathLike[str] | None, settings: Settings) -> Store:
-    return disk_store(directory, max_size=settings.max_size, secret_keys=settings.secret_keys)
+    return disk_store(
+        directory, max_size=settings.max_size, secret_keys=settings.secret_keys, compress=settings.compress
+    )

@@ -55,6 +55,7 @@ class CacheSettings(TypedDict, total=False):
     stale_if_error: bool | float | timedelta
     max_size: int | None
     max_body_size: int | None
+    compress: bool
     secret_key: str | bytes | Sequence[str | bytes] | None
     namespace: str
 
@@ -342,6 +343,7 @@ class Settings:
             ``0`` is off, ``inf`` any time.
         max_size: Bytes on disk, everything included; ``None``: no bound.
         max_body_size: Bytes; larger bodies are not stored.
+        compress: Whether bodies that get smaller by it are kept compressed.
         secret_keys: The first writes, all read; ``()``: entries are not authenticated.
         namespace: Separates entries within a store.
     """
@@ -358,6 +360,7 @@ class Settings:
     stale_if_error: float = 0.0
     max_size: int | None = 2**30
     max_body_size: int | None = None
+    compress: bool = False
     secret_keys: tuple[bytes, ...] = field(default=(), repr=False)
     namespace: str = ""
 
@@ -426,6 +429,7 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str, object], object]]] = {
     "stale_if_error": ("stale_if_error", _parse_stale_if_error),
     "max_size": ("max_size", _parse_bytes),
     "max_body_size": ("max_body_size", _parse_bytes),
+    "compress": ("compress", _parse_flag),
     "secret_key": ("secret_keys", _parse_secret_keys),
     "namespace": ("namespace", _parse_text),
 }

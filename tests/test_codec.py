@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
+import tracemalloc
+import zlib
 from typing import Any
 
 import msgpack
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiohttp_cache_middleware._codec import MAX_METADATA, Codec, UndecodableError, UnencodableError
+from aiohttp_cache_middleware._deflate import LEAST, MOST
 from aiohttp_cache_middleware._model import BodyRef, Entry, StoredResponse, Variant, VariantIndex, encoded
 
 keys = st.text("0123456789abcdef", min_size=1, max_size=40)
@@ -21,7 +25,8 @@ fields = st.lists(st.tuples(text, text), max_size=5).map(tuple)
 raw_fields = st.none() | st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), max_size=5).map(tuple)
 vary = st.lists(st.tuples(text, st.binary(max_size=16)), max_size=3).map(tuple)
 sizes = st.integers(0, 2**40)
-bodies = st.binary(max_size=200) | st.builds(BodyRef, id=keys, size=sizes)
+repeated = st.builds(lambda piece, times: piece * times, st.binary(max_size=200), st.integers(1, 3000))
+bodies = repeated | st.builds(BodyRef, id=keys, size=sizes)
 responses = st.builds(
     StoredResponse,
     key=st.just(""),
@@ -45,7 +50,7 @@ indexes = st.builds(
     VariantIndex, url=text, variants=st.lists(st.builds(Variant, key=keys, vary=vary), max_size=4).map(tuple)
 )
 entries = responses | indexes
-codecs = st.lists(st.binary(max_size=80), max_size=2).map(Codec)
+codecs = st.builds(Codec, st.lists(st.binary(max_size=80), max_size=2), compress=st.booleans())
 
 A_RESPONSE = StoredResponse(
     key="k",
@@ -151,7 +156,7 @@ def test_metadata_of_the_wrong_shape_is_undecodable(facts: object, kind: int) ->
 def facts_of(response: StoredResponse) -> list[Any]:
     from aiohttp_cache_middleware import _codec
 
-    return list(_codec._facts_of_response(response)[1])
+    return list(_codec._facts_of_response(response, compress=False)[1])
 
 
 @settings(max_examples=300)
@@ -184,7 +189,7 @@ def test_a_single_wrong_fact_is_undecodable_or_of_the_right_type(position: int, 
     ],
 )
 def test_hostile_msgpack_is_refused(metadata: bytes) -> None:
-    for kind in range(3):
+    for kind in range(4):
         with pytest.raises(UndecodableError):
             Codec().decode("key", sealed(metadata, kind))
 
@@ -221,3 +226,65 @@ def test_records_are_read_with_any_of_the_keys_and_written_with_the_first() -> N
     for codec, other in ((old, new), (Codec(), new), (new, Codec())):
         with pytest.raises(UndecodableError):
             other.decode("key", codec.encode("key", response))
+
+
+def noise(size: int) -> bytes:
+    return random.Random(0).randbytes(size)
+
+
+@pytest.mark.parametrize(
+    ("body", "gets_smaller"),
+    [
+        pytest.param(b"a" * LEAST, True, id="the least"),
+        pytest.param(b"a" * (LEAST - 1), False, id="less"),
+        pytest.param(b"a" * MOST, True, id="the most"),
+        pytest.param(b"a" * (MOST + 1), False, id="more"),
+        pytest.param(b"", False, id="nothing"),
+        pytest.param(noise(1000), False, id="short noise"),
+        pytest.param(noise(100_000), False, id="long noise"),
+        pytest.param(noise(8000) + b"a" * 100_000, False, id="noise at its beginning"),
+        pytest.param(noise(1000) + b"a" * 100, False, id="hardly smaller"),
+    ],
+)
+def test_bodies_are_compressed_where_that_is_wanted_and_pays(body: bytes, gets_smaller: bool) -> None:
+    plain, compressing = Codec(), Codec(compress=True)
+    response = A_RESPONSE.replace(body=body)
+    as_it_is, record = plain.encode("k", response), compressing.encode("k", response)
+    assert (len(record) < 0.9 * len(as_it_is)) is gets_smaller
+    # Whoever reads need not have written.
+    assert plain.decode("k", record) == compressing.decode("k", as_it_is) == response
+
+
+@pytest.mark.parametrize(
+    ("body", "size"),
+    [
+        pytest.param(zlib.compress(b"a" * 1000), 999, id="more than said"),
+        pytest.param(zlib.compress(b"a" * 1000), 1001, id="less than said"),
+        pytest.param(zlib.compress(b"a" * 1000)[:-6], 1000, id="cut off"),
+        pytest.param(zlib.compress(b"a" * 1000) + b"b", 1000, id="something after it"),
+        pytest.param(b"a" * 1000, 1000, id="not compressed"),
+        pytest.param(b"", 1000, id="nothing"),
+        pytest.param(zlib.compress(b"a" * (MOST + 1)), MOST + 1, id="too much"),
+        pytest.param(zlib.compress(b"a"), 1, id="too little"),
+        pytest.param(zlib.compress(b"a" * 1000), -1, id="a negative size"),
+    ],
+)
+def test_a_compressed_body_is_what_was_said_or_undecodable(body: bytes, size: int) -> None:
+    facts = facts_of(A_RESPONSE)
+    facts[-1] = ("", size)
+    with pytest.raises(UndecodableError):
+        Codec().decode("key", sealed(msgpack.packb(facts), 3, body))
+
+
+def test_a_body_that_would_inflate_to_gigabytes_takes_no_memory() -> None:
+    layer = zlib.compress(bytes(64 * 1024 * 1024), 9)
+    facts = facts_of(A_RESPONSE)
+    facts[-1] = ("", MOST)
+    record = sealed(msgpack.packb(facts), 3, layer)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UndecodableError):
+            Codec().decode("key", record)
+        assert tracemalloc.get_traced_memory()[1] < 4 * MOST
+    finally:
+        tracemalloc.stop()

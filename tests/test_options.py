@@ -110,6 +110,7 @@ def test_defaults() -> None:
     assert settings.filter_fn is None
     assert not settings.restore_cookies
     assert not settings.cache_control
+    assert not settings.compress
 
 
 def keep_all(_: object) -> bool:
@@ -139,6 +140,7 @@ def keep_all(_: object) -> bool:
         ("max_size", 10_000, "max_size", 10_000),
         ("max_size", None, "max_size", None),
         ("max_body_size", 10, "max_body_size", 10),
+        ("compress", True, "compress", True),
         ("secret_key", "geheim", "secret_keys", (b"geheim",)),
         ("secret_key", b"geheim", "secret_keys", (b"geheim",)),
         ("secret_key", ["new", b"old"], "secret_keys", (b"new", b"old")),
@@ -187,6 +189,7 @@ def settings_of(options: dict[str, Any]) -> Settings:
         ("max_size", 1e9, TypeError),
         ("max_size", True, TypeError),
         ("max_body_size", "1 MB", TypeError),
+        ("compress", "zstd", TypeError),
         ("namespace", None, TypeError),
         ("namespace", b"alice", TypeError),
     ],

@@ -45,6 +45,7 @@ class DiskStore:
         directory: Made (0700) if it is missing.
         max_size: Bytes that all files together may take; ``None``: no bound.
         secret_keys: Authenticate what is stored: the first key writes, all of them read; ``()``: nothing does.
+        compress: Whether bodies that get smaller by it are kept compressed, as far as they are kept in records.
         clock: Tells POSIX time, in seconds.
     """
 
@@ -54,11 +55,12 @@ class DiskStore:
         *,
         max_size: int | None,
         secret_keys: tuple[bytes, ...] = (),
+        compress: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._root = Path(os.path.abspath(directory))  # noqa: PTH100 (keeps a symbolic link, which is looked at)
         self._max_size = max_size
-        self._codec = Codec(secret_keys)
+        self._codec = Codec(secret_keys, compress=compress)
         self._seal = BodySeal(secret_keys)
         self._clock = clock
         self._leases = Leases(self._root)

@@ -12,14 +12,18 @@ from ._location import store_directory
 if TYPE_CHECKING:
     from ._disk import DiskStore
 
-_Way: TypeAlias = tuple[str, int | None, tuple[bytes, ...]]
+_Way: TypeAlias = tuple[str, int | None, tuple[bytes, ...], bool]
 
 _stores: weakref.WeakValueDictionary[_Way, DiskStore] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
 def disk_store(
-    directory: str | os.PathLike[str] | None, *, max_size: int | None, secret_keys: tuple[bytes, ...]
+    directory: str | os.PathLike[str] | None,
+    *,
+    max_size: int | None,
+    secret_keys: tuple[bytes, ...] = (),
+    compress: bool = False,
 ) -> DiskStore:
     """
     Give the store in *directory* that is in use in this process, or a new one.
@@ -34,9 +38,10 @@ def disk_store(
     from ._disk import DiskStore  # a third of what this package takes to import
 
     path = store_directory(directory)
-    way = (os.path.abspath(path), max_size, secret_keys)  # noqa: PTH100 (keeps a symbolic link, which is looked at)
+    way = (os.path.abspath(path), max_size, secret_keys, compress)  # noqa: PTH100 (keeps a symbolic link, which is looked at)
     with _lock:
         store = _stores.get(way)
         if store is None:
-            store = _stores[way] = DiskStore(path, max_size=max_size, secret_keys=secret_keys)
+            store = DiskStore(path, max_size=max_size, secret_keys=secret_keys, compress=compress)
+            _stores[way] = store
         return store

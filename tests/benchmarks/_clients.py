@@ -146,6 +146,12 @@ async def disk_http(directory: Path) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
+async def disk_compressed(directory: Path) -> AsyncIterator[Client]:
+    async with make_cached_session(directory, max_size=None, compress=True) as session:
+        yield Aiohttp(session)
+
+
+@asynccontextmanager
 async def disk_trace(directory: Path) -> AsyncIterator[Client]:
     caching = cache_trace_config(directory, max_size=None)
     async with aiohttp.ClientSession(trace_configs=[caching]) as session:
@@ -207,6 +213,7 @@ KINDS = (
     Kind("disk", disk),
     Kind("disk, HTTP mode", disk_http),
     Kind("disk, TraceConfig", disk_trace),
+    Kind("disk, compressed", disk_compressed),
     Kind("memory", memory, is_persistent=False),
     Kind("memory, HTTP mode", memory_http, is_persistent=False),
     Kind("aiohttp-client-cache memory", client_cache_memory, is_persistent=False, modules=CLIENT_CACHE),

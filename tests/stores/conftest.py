@@ -34,7 +34,7 @@ async def disk_store(make_disk_store: Callable[..., DiskStore]) -> DiskStore:
     return make_disk_store()
 
 
-@pytest.fixture(params=["memory", "disk", "disk with secret keys", "disk with a limit"])
+@pytest.fixture(params=["memory", "disk", "disk with secret keys", "disk with a limit", "disk, compressed"])
 async def store(request: pytest.FixtureRequest, make_disk_store: Callable[..., DiskStore], clock: Clock) -> Store:
     one: Store
     match request.param:
@@ -44,6 +44,8 @@ async def store(request: pytest.FixtureRequest, make_disk_store: Callable[..., D
             one = make_disk_store()
         case "disk with secret keys":
             one = make_disk_store(secret_keys=(b"new", b"old"))
+        case "disk, compressed":
+            one = make_disk_store(compress=True)
         case _:
             one = make_disk_store(max_size=64 * 1024 * 1024)
     await one.secret(patient=True)  # a busy machine may take longer to open it than a request waits
