@@ -122,6 +122,19 @@ WAYS = {
 }
 
 
+async def test_a_process_that_only_reads_imports_no_diskcache(directory: Path, origin: Origin) -> None:
+    """It is two thirds of what a first hit would take."""
+    program = """
+        async def main():
+            async with make_cached_session(directory) as session:
+                await ask(session)
+            print("diskcache" in sys.modules)
+        asyncio.run(main())
+    """
+    assert (await run(program, directory, origin.url("/a"))).splitlines()[-1] == "True"
+    assert (await run(program, directory, origin.url("/a"))).splitlines() == ["hit /a #1", "False"]
+
+
 @pytest.mark.parametrize("first", WAYS)
 async def test_a_second_process_finds_what_the_first_stored(origin: Origin, tmp_path: Path, first: str) -> None:
     assert (await run(WAYS[first], tmp_path / "cache", origin.url("/a"))).startswith("miss /a #1\n")

@@ -10,8 +10,8 @@ Where responses are kept: on disk by default, in memory for tests and short-live
     - `_management`: what goes over all entries
     - `_lane`, `_processes`: threads; the interpreter's end and forks
     - `_leases`: claims between processes
-- `_database`: the opened directory: `_records` (rows), `_bodies` (files), `_tier` (what was read lately, and marks of
-  what others change), `_directory` (permissions, locks, setting aside)
+- `_database`: the opened directory: `_schema` (what it must look like), `_records` (rows), `_bodies` (files), `_tier`
+  (what was read lately, and marks of what others change), `_directory` (permissions, locks, setting aside)
 - `_faults`: what errors mean, and for how long a store that fails is left alone
 """
 

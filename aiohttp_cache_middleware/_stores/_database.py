@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from ._bodies import SPOOLS, is_body_name
@@ -27,8 +27,11 @@ from ._directory import (
     set_aside,
 )
 from ._faults import DamagedError, is_damage
-from ._records import MAX_RECORD, PAGE_SIZE, Records, check_schema, wal_room
+from ._schema import MAX_RECORD, PAGE_SIZE, check_schema, wal_room
 from ._tier import Marks
+
+if TYPE_CHECKING:
+    from ._records import Records
 
 _READ_TIMEOUT: Final = 0.005
 """Seconds that a read on the loop's thread waits for a lock."""
@@ -137,7 +140,7 @@ class Database:
         prepare(root)
         with locked(root):
             secret = read_secret(root)
-            if not os.path.lexists(root / LIVE):
+            if is_new(root):
                 _build(root, max_size)
             try:
                 return cls(root, max_size, secret)
@@ -154,6 +157,8 @@ class Database:
         if self._records is None:
             # Once more: diskcache would try for a minute to make something of a file that was emptied meanwhile.
             Reader(self.home / _DATABASE).close()
+            from ._records import Records  # two thirds of a first hit: who only reads needs no diskcache
+
             self._records = Records(self.home, self._max_size)
         return self._records
 
@@ -264,8 +269,15 @@ class Database:
         return token.st_ino, token.st_mtime_ns, database.st_ino
 
 
+def is_new(root: Path) -> bool:
+    """Tell whether the store in *root* is still to be made."""
+    return not os.path.lexists(root / LIVE)
+
+
 def _build(root: Path, max_size: int | None) -> None:
     """Make a new store beside its place, whole, and rename it in."""
+    from ._records import Records
+
     new = root / f".new-{secrets.token_hex(8)}"
     make_private(new)
     for name in ("bodies", SPOOLS):

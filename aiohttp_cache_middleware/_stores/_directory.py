@@ -160,18 +160,19 @@ def file_system_type(path: Path, mountinfo: str | None = None) -> str | None:
             mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
         except OSError:  # not Linux
             return None
-    real = Path(os.path.realpath(path))
-    best: tuple[int, str | None] = (-1, None)
+    real = f"{os.path.realpath(path)}/"
+    best, found = 0, None
     for line in mountinfo.splitlines():
         mount, _, rest = line.partition(" - ")
         parts = mount.split(" ")
         if len(parts) < 5 or not rest:
             continue
         # proc(5): blanks and the like in a mount point are octal escapes.
-        point = Path(parts[4].encode("latin-1", "replace").decode("unicode_escape"))
-        if real.is_relative_to(point) and len(point.parts) >= best[0]:
-            best = len(point.parts), rest.split(" ")[0]
-    return best[1]
+        point = parts[4].encode("latin-1", "replace").decode("unicode_escape") if "\\" in parts[4] else parts[4]
+        prefix = f"{point.rstrip('/')}/"
+        if real.startswith(prefix) and len(prefix) >= best:
+            best, found = len(prefix), rest.split(" ")[0]
+    return found
 
 
 def _make_directories(path: Path) -> None:

@@ -119,8 +119,10 @@ class Opening:
 
     def _import(self) -> None:
         """Import what opening needs; its time counts from here."""
-        from . import _database  # noqa: F401
+        from . import _database
 
+        if _database.is_new(self._root):
+            from . import _records  # noqa: F401
         self._opening_time = time.monotonic()
 
     def _open(self) -> Database:
