@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +20,7 @@ import diskcache
 from ._bodies import BodyFile, body_name, is_body_name
 from ._directory import open_private
 from ._faults import DamagedError, Refused
+from ._rows import Delete, Put, Touch
 from ._schema import MAX_RECORD, PAGE_SIZE, SETTINGS, wal_room
 
 IN_ROW: Final = 1  # diskcache's MODE_RAW
@@ -47,46 +47,6 @@ _REPLACE: Final = (
     " access_count = excluded.access_count, tag = excluded.tag, size = excluded.size, mode = excluded.mode,"
     " filename = excluded.filename, value = excluded.value"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """
-    A record to write.
-
-    Attributes:
-        is_index: Whether it is an index of variants, which does not count as a response.
-        body: Its new body; ``None`` where it has none or keeps the one named by `keeps`.
-        keeps: Id of the body that the record points to.
-    """
-
-    key: str
-    record: bytes
-    tag: str
-    useless_time: float | None
-    is_index: bool
-    body: BodyFile | None = None
-    keeps: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """
-    A record to remove, with its bodies.
-
-    Attributes:
-        if_record: Any other record stays.
-    """
-
-    key: str
-    if_record: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Touch:
-    """A record that is in use, to be evicted later."""
-
-    key: str
 
 
 class RawDisk(diskcache.Disk):  # type: ignore[misc]

@@ -19,10 +19,10 @@ from ._faults import Backoff, is_busy, store_error
 from ._lane import Lane
 from ._opening import Opening
 from ._queue import BATCH, Change, Queue
+from ._rows import Delete, Put, Touch
 
 if TYPE_CHECKING:
     from ._database import Database
-    from ._records import Delete, Put, Touch
 
 T = TypeVar("T")
 
@@ -201,8 +201,6 @@ class WriteBehind:
 
     def _row(self, change: Change) -> Put | Delete | Touch | None:
         """Give what is to be written for *change*; nothing where its body did not land or it can't be encoded."""
-        from ._records import Delete, Put, Touch
-
         entry = change.entry
         if change.is_touch:
             return Touch(change.key)
