@@ -15,7 +15,7 @@ from ._outcomes import Complete, Decision, Forward, GatewayTimeout, Reuse, Reval
 from ._ranges import PARTIAL
 from ._selecting import selects
 from ._storing import STORABLE_METHODS, may_store_answer_to
-from ._validation import conditions, may_be_offered
+from ._validation import conditions, may_be_offered, tells_variants_apart
 
 _NO_CACHE = CacheControl(no_cache=True)
 
@@ -130,7 +130,7 @@ def _without_selected(
     if not candidates:
         return Forward(may_be_stored=may_be_stored)
     variants = [] if is_special(request) else [one for one in candidates if may_be_offered(one)]
-    if not variants:
+    if not tells_variants_apart(variants):
         return Forward(may_be_stored=may_be_stored, forward="vary-miss", why="§4.1 no stored response fits Vary")
     headers = conditions_of_variants(variants)
     return Revalidate(

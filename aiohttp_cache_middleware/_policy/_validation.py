@@ -59,6 +59,15 @@ def may_be_offered(variant: StoredResponse) -> bool:
     return bool(_strong_etag(variant)) and IDENTIFYING.isdisjoint(name for name, _ in variant.vary)
 
 
+def tells_variants_apart(variants: Iterable[StoredResponse]) -> bool:
+    """
+    Tell whether the origin is known to give variants tags of their own, so that it may be offered them (§4.1).
+
+    It is by two of them. One alone may stand for all that it has; offering that, some would get the wrong one.
+    """
+    return len({_strong_etag(variant) for variant in variants}) > 1
+
+
 def _strong_etag(stored: StoredResponse) -> str:
     etag = stored.fields.get("ETag", "")
     return "" if etag.startswith("W/") else etag

@@ -216,13 +216,17 @@ def test_of_several_that_fit_the_most_recent_is_used() -> None:
     ("variants", "headers"),
     [
         pytest.param([a_variant("1", '"a"'), a_variant("2", '"b"')], '"a", "b"', id="§4.1 all tags in one field"),
-        pytest.param([a_variant("1", '"a"'), a_variant("2", 'W/"b"')], '"a"', id="§4.1 strong ones"),
+        pytest.param(
+            [a_variant("1", '"a"'), a_variant("2", 'W/"w"'), a_variant("3", '"c"')], '"a", "c"', id="§4.1 strong ones"
+        ),
+        pytest.param([a_variant("1", '"a"')], None, id="§4.1 one tag alone may stand for all"),
+        pytest.param([a_variant("1", '"a"'), a_variant("2", '"a"')], None, id="§4.1 one tag stands for all"),
         pytest.param([a_variant("1", 'W/"a"')], None, id="§4.1 none but weak ones"),
         pytest.param([a_variant("1")], None, id="§4.1 no tag"),
     ],
 )
 def test_a_variant_nobody_asked_for_yet(variants: list[object], headers: str | None) -> None:
-    decision = decided(variants, {"Foo": "3"}, after=1)  # type: ignore[arg-type]
+    decision = decided(variants, {"Foo": "4"}, after=1)  # type: ignore[arg-type]
     assert decision.forward == "vary-miss"  # type: ignore[union-attr]
     if headers is None:
         assert isinstance(decision, Forward)
@@ -233,7 +237,8 @@ def test_a_variant_nobody_asked_for_yet(variants: list[object], headers: str | N
 
 
 def test_a_variant_of_another_request_is_never_a_fallback() -> None:
-    decision = decided([a_variant("1", '"a"')], {"Foo": "3"}, rules=Rules(stale_if_error=math.inf))  # type: ignore[list-item]
+    stored = [a_variant("1", '"a"'), a_variant("2", '"b"')]
+    decision = decided(stored, {"Foo": "3"}, rules=Rules(stale_if_error=math.inf))  # type: ignore[arg-type]
     assert isinstance(decision, Revalidate)
     assert decision.fallback is None
 
