@@ -135,18 +135,16 @@ class DiskStore:
         if now - self._checked_time > _LOOK_AGAIN:
             self._checked_time = now
             self._look_again(database)
-        kept = self._tier.trusted(key, now)
+        # The mark before the row: a change in between then shows.
+        mark = database.marks.of(key, now)
+        kept = self._tier.get(key, mark) or self._load(database, key, mark)
         if kept is None:
-            # The mark before the row: a change in between then shows.
-            mark = database.marks.of(key)
-            kept = self._tier.get(key, mark, now) or self._load(database, key, mark, now)
-            if kept is None:
-                return None
+            return None
         if kept.store_time + _RENEW < self._clock():
             self._renew(key)
         return kept.entry
 
-    def _load(self, database: Database, key: str, mark: bytes, now: float) -> Kept | None:
+    def _load(self, database: Database, key: str, mark: bytes) -> Kept | None:
         row = database.reader.row(key)
         if row is None:
             return None
@@ -156,7 +154,7 @@ class DiskStore:
         except UndecodableError:
             self.delete(key)
             return None
-        kept = Kept(mark, entry, float(store_time), now)
+        kept = Kept(mark, entry, float(store_time))
         self._tier.keep(key, kept)
         return kept
 
