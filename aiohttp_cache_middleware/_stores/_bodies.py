@@ -184,18 +184,20 @@ class DiskSpool:
     # Below: in the lane.
 
     def _write(self, pieces: list[bytes]) -> None:
-        data = b"".join(pieces)
+        size = sum(map(len, pieces))
         try:
-            if not self._failed and not self._may_grow(len(data)):
+            if not self._failed and not self._may_grow(size):
                 self._failed = True
             if not self._failed:
-                self._hasher.update(data)
-                self._append(data)
+                # Joining holds the interpreter, which few large pieces are not worth.
+                for data in pieces if len(pieces) <= 8 else (b"".join(pieces),):
+                    self._hasher.update(data)
+                    self._append(data)
         except Exception:  # noqa: BLE001 (whatever the disk did, the body is not kept and the caller not troubled)
             self._failed = True
         if self._failed:
             self._remove()
-        self._written += len(data)
+        self._written += size
 
     def _append(self, data: bytes) -> None:
         if self._file is None:
