@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
     from yarl import URL
 
+    from ._model import Header
     from ._options import CacheSettings
     from ._stores import BodyReader, Store
 
@@ -207,6 +208,8 @@ class CacheMiddleware(Management):
         core, stored = self._core, reuse.stored
         if core.counters.hits % HITS_IN_A_TURN == HITS_IN_A_TURN - 1:
             await asyncio.sleep(0)
+        if core.settings.filter_fn is not None and not await self._passes_filter(exchange, reuse):
+            return None
         now = core.clock()
         reader: BodyReader | None = None
         if isinstance(stored.body, BodyRef):
@@ -214,21 +217,7 @@ class CacheMiddleware(Management):
             if reader is None:
                 return None
         shown = core.policy.shown_on_reuse(reuse, now, validated=validated, collapsed=exchange.is_collapsed)
-        response = replay(
-            exchange.request,
-            stored,
-            now=now,
-            age=reuse.age,
-            cache_key=stored.key,
-            is_stale=reuse.is_stale,
-            reader=reader,
-            answer=reuse.answer,
-            add_headers=shown,
-            drop_headers=_REPLACED if shown and _AGE in stored.fields else frozenset(),
-        )
-        if core.settings.filter_fn is not None and not await self._keeper.passes_filter(response):
-            response.close()
-            return None
+        response = _replayed(exchange, reuse, now, reader, shown)
         if not exchange.is_background:
             core.counters.hits += 1
             core.counters.stale_hits += reuse.is_stale
@@ -240,6 +229,38 @@ class CacheMiddleware(Management):
         if core.settings.restore_cookies:
             restore_cookies(exchange.request.session.cookie_jar, response.cookies, stored, response.url, now)
         return response
+
+    async def _passes_filter(self, exchange: Exchange, reuse: Reuse) -> bool:
+        """Ask the filter, with a response of its own: what it reads or closes, the caller does not notice."""
+        stored, reader = reuse.stored, None
+        if isinstance(stored.body, BodyRef):
+            reader = await self._core.guarded.open_body(stored.key, stored.body)
+            if reader is None:
+                return False
+        try:
+            return await self._keeper.passes_filter(_replayed(exchange, reuse, self._core.clock(), reader))
+        finally:
+            if reader is not None:
+                reader.close()
+
+
+def _replayed(
+    exchange: Exchange, reuse: Reuse, now: float, reader: BodyReader | None, shown: tuple[Header, ...] = ()
+) -> CachedResponse:
+    """Make a response of a stored one, with *shown* among its fields."""
+    stored = reuse.stored
+    return replay(
+        exchange.request,
+        stored,
+        now=now,
+        age=reuse.age,
+        cache_key=stored.key,
+        is_stale=reuse.is_stale,
+        reader=reader,
+        answer=reuse.answer,
+        add_headers=shown,
+        drop_headers=_REPLACED if shown and _AGE in stored.fields else frozenset(),
+    )
 
 
 def _store(directory: str | os.PathLike[str] | None, settings: Settings) -> Store:

@@ -323,6 +323,51 @@ async def test_the_filter_may_use_what_aiohttp_offers(make: Make, origin: Origin
     assert await second.json() == {"ok": True}
 
 
+async def _reads(response: CachedResponse) -> None:
+    assert await response.read()
+
+
+async def _reads_from_the_stream(response: CachedResponse) -> None:
+    assert await response.content.read()
+
+
+async def _leaves_its_context(response: CachedResponse) -> None:
+    async with response:
+        pass
+
+
+async def _closes(response: CachedResponse) -> None:
+    assert response.body
+    response.close()
+
+
+async def _marks(response: CachedResponse) -> None:
+    response.status = 418
+    response.from_cache = False
+
+
+@pytest.mark.parametrize("does", [_reads, _reads_from_the_stream, _leaves_its_context, _closes, _marks])
+@pytest.mark.parametrize("size", [1000, 1_000_000], ids=["small", "large"])
+@pytest.mark.parametrize("streams", [False, True], ids=["read", "streamed"])
+async def test_what_a_filter_does_to_its_response_nobody_else_notices(
+    make: Make, origin: Origin, does: Callable[[CachedResponse], Awaitable[None]], size: int, streams: bool
+) -> None:
+    asked: list[bool] = []
+
+    async def wanted(response: CachedResponse) -> bool:
+        asked.append(response.from_cache)
+        await does(response)
+        return True
+
+    origin.text("/a", b"x" * size)
+    await store_first(make, origin.url("/a"))
+    async with make(filter_fn=wanted).get(origin.url("/a")) as response:
+        assert isinstance(response, CachedResponse)
+        body = b"".join([chunk async for chunk in response.content.iter_any()]) if streams else await response.read()
+        assert (response.from_cache, response.status, body) == (True, 200, b"x" * size)
+    assert asked == [True]
+
+
 async def test_the_filter_is_not_asked_about_a_body_that_was_cut_short(make: Make, origin: Origin) -> None:
     asked: list[bytes] = []
 
