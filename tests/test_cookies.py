@@ -136,13 +136,16 @@ async def test_ignoring_cookie_turns_that_off(make: Make, origin: Origin) -> Non
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Vary": "Cookie"}, {"Cache-Control": "max-age=60, PRIVATE"}], ids=["Vary: Cookie", "private"]
+    "headers",
+    [{"Vary": "Cookie", "Cache-Control": "max-age=60"}, {"Cache-Control": "max-age=60, PRIVATE"}],
+    ids=["Vary: Cookie", "private"],
 )
+@pytest.mark.parametrize("cache_control", [False, True], ids=["default mode", "HTTP mode"])
 async def test_a_response_for_these_cookies_answers_only_requests_with_the_same(
-    make: Make, origin: Origin, headers: dict[str, str]
+    make: Make, origin: Origin, headers: dict[str, str], cache_control: bool
 ) -> None:
     setting(origin, "/a", **headers)
-    session = make(cookie_jar=unsafe_jar())
+    session = make(cookie_jar=unsafe_jar(), cache_control=cache_control)
     session.cookie_jar.update_cookies({"user": "alice"})
     await ask(session, origin.url("/a"))
     assert await is_hit(session, origin.url("/a"))

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from multidict import istr
 
 from .._model import FOREVER, Expiration, Header, OriginResponse, Request, Rules, StoredResponse
-from ._fields import cache_control
 from ._outcomes import (
     Complete,
     Decision,
@@ -25,7 +24,7 @@ from ._outcomes import (
     Storing,
     ToOrigin,
 )
-from ._selecting import selects, vary_names
+from ._selecting import selecting_names, selects
 from ._validation import may_be_sent, updated_fields
 
 DEFAULT_CODES = frozenset({200})
@@ -41,7 +40,7 @@ CONDITIONS = tuple(
 
 RANGE = istr("Range")
 
-_ETAG, _LAST_MODIFIED, _COOKIE = istr("ETag"), istr("Last-Modified"), istr("Cookie")
+_ETAG, _LAST_MODIFIED = istr("ETag"), istr("Last-Modified")
 _NOTHING_STORED, _VARY_MISS = Forward(), Forward(forward="vary-miss")
 
 CLOCK_TOLERANCE = 60.0
@@ -134,7 +133,7 @@ def may_store(request: Request, response: OriginResponse, rules: Rules, now: flo
     has_validator = _ETAG in response.fields or _LAST_MODIFIED in response.fields
     return Store(
         expires_time,
-        _selecting_names(request, response),
+        selecting_names(request, response),
         worth_keeping_stale=has_validator or rules.stale_if_error > 0,
     )
 
@@ -202,7 +201,7 @@ def may_store_hop(request: Request, response: OriginResponse, rules: Rules, now:
     """Decide whether a redirect may be stored if it leads to a stored response, whose lifetime it then gets."""
     if response.status not in REDIRECTS or "Location" not in response.fields:
         return DoNotStore("not a redirect")
-    return Store(FOREVER, _selecting_names(request, response), worth_keeping_stale=False)
+    return Store(FOREVER, selecting_names(request, response), worth_keeping_stale=False)
 
 
 def may_keep(stored: StoredResponse) -> bool:
@@ -277,14 +276,6 @@ def _expiration(rules: Rules) -> Expiration:
 
 def _allows_code(status: int, rules: Rules) -> bool:
     return status in (DEFAULT_CODES if rules.allowed_codes is None else rules.allowed_codes)
-
-
-def _selecting_names(request: Request, response: OriginResponse) -> tuple[str, ...]:
-    """``Vary: *`` counts as none; a private response fetched with cookies is for those cookies only."""
-    names = vary_names(response.fields) or ()
-    if "cookie" not in names and _COOKIE in request.headers and "private" in cache_control(response.fields):
-        names = (*names, "cookie")
-    return names
 
 
 def _fallback(stored: StoredResponse, age: float, rules: Rules, now: float) -> Reuse | None:

@@ -6,14 +6,15 @@ import re
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 
-from multidict import MultiMapping
+from multidict import MultiMapping, istr
 
-from .._model import Vary
-from ._fields import combined, members
+from .._model import OriginResponse, Request, Vary
+from ._fields import cache_control, combined, members
 
 ABSENT = b""
 """Stands in a `Vary` for a field the request does not have; it matches only its absence."""
 
+_COOKIE, _VARY = istr("Cookie"), istr("Vary")
 _SEPARATORS = re.compile(r"[,\s]+")
 _WEIGHT = re.compile(r"q=([01])(?:\.([0-9]{0,3}))?", re.IGNORECASE)
 
@@ -30,11 +31,26 @@ def vary_names(fields: MultiMapping[str]) -> tuple[str, ...] | None:
     Returns:
         Lower-case names, sorted, each once; ``None`` where ``*`` is among them: no request matches (§4.1).
     """
-    value = combined(fields, "Vary")
-    if not value:
-        return ()
-    names = {name.lower() for name in _SEPARATORS.split(value) if name}
+    names = _names_in_vary(fields)
     return None if "*" in names else tuple(sorted(names))
+
+
+def selecting_names(request: Request, response: OriginResponse) -> tuple[str, ...]:
+    """
+    Give the names of the request fields that a response is stored by; `*` is none.
+
+    ``Cookie`` is one where a private response was fetched with cookies, even if ``Vary`` does not say so: it is for
+    whoever they stand for, and a session may send those of another one next time.
+    """
+    names = _names_in_vary(response.fields) - {"*"}
+    if _COOKIE in request.headers and "private" in cache_control(response.fields):
+        names.add("cookie")
+    return tuple(sorted(names))
+
+
+def _names_in_vary(fields: MultiMapping[str]) -> set[str]:
+    value = combined(fields, _VARY)
+    return {name.lower() for name in _SEPARATORS.split(value) if name} if value else set()
 
 
 def selecting_values(headers: MultiMapping[str], names: Iterable[str], secret: bytes) -> Vary:

@@ -10,7 +10,7 @@ from ._fields import CacheControl, cache_control, field_members
 from ._freshness import expires_time, explicit_lifetime, is_cacheable_by_default
 from ._outcomes import DoNotStore, Store, Storing
 from ._ranges import PARTIAL, asks_for_one_part, content_range, is_within, wanted_range
-from ._selecting import vary_names
+from ._selecting import selecting_names, vary_names
 
 STORABLE_METHODS = frozenset({"GET", "HEAD"})
 """Methods whose responses this cache can reuse: of POST only later GETs could make use (RFC 9110 §9.3.3)."""
@@ -73,7 +73,7 @@ def may_store(request: Request, response: OriginResponse, rules: Rules, now: flo
         return DoNotStore("§3 stale at once and nothing to validate it with", invalidates=supersedes)
     return Store(
         expires,
-        vary_names(response.fields) or (),
+        selecting_names(request, response),
         not_stored_fields(response.fields),
         # Stale, it can be validated, or served under max-stale, RFC 5861 or our stale_if_error.
         worth_keeping_stale=_has_validator(response) or _may_be_served_stale(directives),

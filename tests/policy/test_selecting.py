@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aiohttp_cache_middleware._policy._selecting import selecting_values, selects, vary_names
-from tests.policy.making import SECRET, Fields, fields_of
+from aiohttp_cache_middleware._policy._selecting import selecting_names, selecting_values, selects, vary_names
+from tests.policy.making import SECRET, Fields, a_request, an_answer, fields_of
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,21 @@ from tests.policy.making import SECRET, Fields, fields_of
 )
 def test_vary_names(fields: Fields, names: tuple[str, ...] | None) -> None:
     assert vary_names(fields_of(fields)) == names
+
+
+@pytest.mark.parametrize(
+    ("asked", "fields", "names"),
+    [
+        pytest.param({}, {"Vary": "Foo"}, ("foo",), id="§4.1 what Vary names"),
+        pytest.param({}, {"Vary": "*, Foo"}, ("foo",), id="* is no name"),
+        pytest.param({"Cookie": "a=1"}, {"Cache-Control": "private"}, ("cookie",), id="private, with cookies"),
+        pytest.param({"Cookie": "a=1"}, {"Cache-Control": "private", "Vary": "A, Cookie"}, ("a", "cookie"), id="both"),
+        pytest.param({"Cookie": "a=1"}, {"Cache-Control": "max-age=9"}, (), id="not private"),
+        pytest.param({}, {"Cache-Control": "private"}, (), id="private, without cookies"),
+    ],
+)
+def test_selecting_names(asked: Fields, fields: Fields, names: tuple[str, ...]) -> None:
+    assert selecting_names(a_request(asked), an_answer(fields)) == names
 
 
 @pytest.mark.parametrize(
