@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -17,6 +18,8 @@ from .._errors import StoreError
 
 if sys.platform != "win32":
     import fcntl
+
+logger = logging.getLogger("aiohttp_cache_middleware")
 
 LIVE: Final = "v1"
 """Name of the store inside its directory: the layout's version. Another layout takes another name."""
@@ -113,7 +116,7 @@ def read_secret(root: Path) -> bytes:
 
 def set_aside(root: Path) -> None:
     """
-    Rename the live store to ``bad-...``, in place of an earlier one; call it under `locked`.
+    Rename the live store to ``bad-...``, in place of an earlier one, with a warning; call it under `locked`.
 
     What is kept is the database, for whoever wants to know what happened; the bodies are of no use without it.
     """
@@ -121,6 +124,7 @@ def set_aside(root: Path) -> None:
     live, bad = root / LIVE, root / f"bad-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}"
     with contextlib.suppress(FileNotFoundError):
         live.rename(bad)
+        logger.warning("the store in %s was damaged: it has been set aside as %s, and starts afresh", root, bad.name)
         shutil.rmtree(bad / "bodies", ignore_errors=True)
 
 

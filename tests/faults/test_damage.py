@@ -138,6 +138,8 @@ async def test_a_damaged_store(
         await works_again(session, origin)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == len(set(messages)) <= 3  # once per cause
+    told = sum("has been set aside" in message for message in messages)
+    assert told == len(list(directory.glob("bad-*"))) <= 1
     await session.close()
     assert is_intact(directory)
     again = make()
