@@ -66,7 +66,7 @@ class Keeper:
             return storing
         if storing.invalidates:
             self._invalidate(exchange)
-        hop = self._core.policy.may_store_hop(exchange.asked.request, origin, exchange.rules, self._core.clock())
+        hop = self._core.policy.may_store_hop(exchange.asked.request, origin, exchange.rules, origin.response_time)
         if isinstance(hop, Store) and exchange.scope is not None and tampered is None:
             self._hold_hop(exchange.scope, exchange, response, origin, hop, flight)
         else:
@@ -127,7 +127,7 @@ class Keeper:
         size, limit = response.content_length, self._core.settings.max_body_size
         if size is not None and limit is not None and size > limit and response.method != "HEAD":
             return DoNotStore(TOO_LARGE)
-        return self._core.policy.may_store(exchange.asked.request, origin, exchange.rules, self._core.clock())
+        return self._core.policy.may_store(exchange.asked.request, origin, exchange.rules, origin.response_time)
 
     def _template(
         self, exchange: Exchange, response: CachedResponse, origin: OriginResponse, storing: Store
@@ -151,7 +151,7 @@ class Keeper:
             request_headers=stored_request_headers(exchange.asked, self._core.settings.ignored_params),
             request_time=origin.request_time,
             response_time=origin.response_time,
-            created_time=self._core.clock(),
+            created_time=origin.response_time,
             expires_time=storing.expires_time,
             vary=self._selecting_values(exchange, storing) if storing.vary else (),
         )

@@ -114,18 +114,26 @@ class CacheMiddleware(Management):
         scope = scope_of(request.session)
         said = merged(None if scope is None else scope.options, active_block())
         if self.is_disabled or (said is not None and said.disabled):
-            return await self._origin.bypass(request, handler, "disabled")
+            return await self._bypass(request, handler, said, "disabled")
         try:
             inquiry = self._inquiries.remembered(request) if said is None else None
             if inquiry is None:
                 inquiry = await self._inquiries.understand(request, said)
         except Exception as error:  # noqa: BLE001 (a payload or a cookie jar of the caller's may do anything)
             self._core.guarded.failed(error)
-            return await self._origin.bypass(request, handler, "the request can't be understood")
+            return await self._bypass(request, handler, said, "the request can't be understood")
         exchange = Exchange(inquiry, request, handler, scope)
         if inquiry.passing is not None:
             return await self._origin.pass_through(exchange, inquiry.passing)
         return await self._answer(exchange)
+
+    async def _bypass(
+        self, request: ClientRequest, handler: ClientHandlerType, said: CacheOptions | None, why: str
+    ) -> ClientResponse:
+        """Let a request go by as if there were no cache, unless it must not reach the network."""
+        if said is not None and said.only_if_cached:
+            return gateway_timeout(request, f"only_if_cached: {why}")
+        return await self._origin.bypass(request, handler, why)
 
     async def _answer(self, exchange: Exchange) -> ClientResponse:
         """Look up, decide, and act on the decision."""
@@ -176,13 +184,14 @@ class CacheMiddleware(Management):
             method: As for `aiohttp.ClientSession.request`.
             url: Absolute.
             **request: As for `aiohttp.ClientSession.request`: ``params``, ``headers``, ``data``, ``json``,
-                ``cookies``, ``auth``; and ``trace_request_ctx=CacheOptions(...)``.
+                ``cookies``, ``auth``; and ``trace_request_ctx=CacheOptions(...)``. What only says how it is made
+                (``timeout``, ``allow_redirects``, ...) may be there and is left aside.
 
         Returns:
             An `Explanation`: ``decision``, ``why`` and the ``findings`` rule by rule; `str` makes text of it.
 
         Raises:
-            TypeError: An argument that says nothing about the request itself.
+            TypeError: An argument that ``request`` does not know.
             aiohttp.InvalidURL: *url* is not absolute.
         """
         options = request.pop("trace_request_ctx", None)
@@ -198,7 +207,7 @@ class CacheMiddleware(Management):
         decision, findings = self._core.policy.explain(asked.request, stored, rules, now, secret=inquiry.secret)
         if why is not None:
             decision = Forward(may_be_stored=False, forward="bypass", why=why)
-        if isinstance(decision, Forward) and rules.only_if_cached and why != "disabled":
+        if isinstance(decision, Forward) and rules.only_if_cached:
             decision = GatewayTimeout(f"only_if_cached: {decision.why}")
         last = self._core.counters.reasons.get(inquiry.key)
         return explained(asked.request, inquiry.key, stored, decision, findings, now, last)

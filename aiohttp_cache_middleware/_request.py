@@ -178,18 +178,26 @@ async def snapshot_request(request: ClientRequest, *, read_body: bool = True) ->
     )
 
 
+_HOW_IT_IS_MADE: Final = frozenset(
+    {"allow_redirects", "auto_decompress", "max_field_size", "max_headers", "max_line_size", "max_redirects"}
+    | {"middlewares", "raise_for_status", "read_bufsize", "read_until_eof", "timeout", "upload_tracker"}
+)
+
+
 async def asked_for(method: str, url: str | URL, **request: Any) -> Asked | Uncacheable:
     """
     Give what `snapshot_request` would say of a request that is not made.
 
     Args:
         **request: As for `aiohttp.ClientSession.request`, as far as it is about the request itself: ``params``,
-            ``headers``, ``data``, ``json``, ``cookies``, ``auth``, ``compress``, ``ssl``, ``server_hostname``.
+            ``headers``, ``data``, ``json``, ``cookies``, ``auth``, ``compress``, ``ssl``, ``server_hostname``; what
+            says how it is made is left aside.
 
     Raises:
         TypeError: An unknown argument.
         aiohttp.InvalidURL: *url* is not absolute.
     """
+    request = {name: value for name, value in request.items() if name not in _HOW_IT_IS_MADE}
     if (json := request.pop("json", None)) is not None:
         request["data"] = JsonPayload(json)
     loop = asyncio.get_running_loop()

@@ -107,7 +107,10 @@ def get_cache(session: ClientSession) -> CacheMiddleware:
 
     Raises:
         NoCacheError: There is none (a `LookupError`).
+        TypeError: *session* is no `aiohttp.ClientSession`.
     """
+    if not isinstance(session, ClientSession):
+        raise TypeError(f"session: expected an aiohttp.ClientSession, got {session!r}")
     cache = installed_cache(session)
     if cache is None:
         raise NoCacheError(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -417,6 +419,25 @@ async def test_several_names_in_vary_must_all_agree(make: Make, origin: Origin) 
     assert not await is_hit(session, origin.url("/a"), headers={"X-One": "1"})
 
 
+async def test_a_star_among_names_in_vary_is_no_name(make: Make, origin: Origin) -> None:
+    origin.text("/a", Vary="*, X-One")
+    session = make()
+    await ask(session, origin.url("/a"), headers={"X-One": "1"})
+    assert await is_hit(session, origin.url("/a"), headers={"X-One": "1", "Accept": "text/html"})
+    assert not await is_hit(session, origin.url("/a"), headers={"X-One": "2"})
+
+
+async def test_a_lifetime_counts_from_the_moment_of_storing(make: Make, origin: Origin) -> None:
+    """To the microsecond, though the clock goes on between one look and the next."""
+    session = make(expire_after=60)
+    get_cache(session)._core.clock = partial(next, itertools.count(T0, 0.5))
+    await ask(session, origin.url("/a"))
+    hit = await ask(session, origin.url("/a"))
+    assert hit.expires is not None
+    assert hit.created_at is not None
+    assert hit.expires - hit.created_at == timedelta(seconds=60)
+
+
 async def test_vary_star_is_taken_as_none(make: Make, origin: Origin) -> None:
     origin.text("/a", Vary="*")
     session = make()
@@ -609,6 +630,16 @@ async def test_only_if_cached_never_touches_the_network(make: Make, origin: Orig
     clock.advance(10)
     assert (await ask(session, origin.url("/a"), trace_request_ctx=only)).status == 504
     assert (await ask(session, origin.url("/a"), "POST", trace_request_ctx=only)).status == 504
+    assert origin.count == 1
+
+
+async def test_only_if_cached_holds_where_the_cache_is_disabled(make: Make, origin: Origin) -> None:
+    session = make()
+    await ask(session, origin.url("/a"))
+    both = CacheOptions(only_if_cached=True, disabled=True)
+    assert (await ask(session, origin.url("/a"), trace_request_ctx=both)).status == 504
+    with get_cache(session).disabled(), CacheOptions(only_if_cached=True):
+        assert (await ask(session, origin.url("/a"))).status == 504
     assert origin.count == 1
 
 

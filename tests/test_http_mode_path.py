@@ -531,6 +531,7 @@ async def test_explain_tells_why_the_last_answer_was_not_stored(http: ClientSess
             {}, {"trace_request_ctx": CacheOptions(expire_after=0)}, "bypass", ["expire_after is not 0"], id="0"
         ),
         pytest.param({}, {"trace_request_ctx": CacheOptions(disabled=True)}, "bypass", [], id="disabled"),
+        pytest.param({}, {"timeout": ClientTimeout(1), "allow_redirects": False}, "reuse", [], id="how it is made"),
         pytest.param(
             {"expire_after": 1},
             {},

@@ -408,6 +408,12 @@ async def test_get_cache_says_clearly_that_there_is_none() -> None:
             get_cache(session)
 
 
+@pytest.mark.parametrize("what", [None, "session", TraceConfig()], ids=["None", "a string", "a TraceConfig"])
+def test_what_is_no_session_has_no_cache(what: Any) -> None:
+    with pytest.raises(TypeError, match=r"session: expected an aiohttp\.ClientSession"):
+        get_cache(what)
+
+
 # --- with other middlewares ---
 
 
