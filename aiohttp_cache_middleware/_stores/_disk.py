@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 IN_RECORD: Final = 256 * 1024
 """Bytes of body that are kept in the record itself; a larger one is a file, which is cheaper from there on."""
 
-_LOOK_AGAIN: Final = 0.05  # seconds between looks at the directory and at commits that left no mark
+_LOOK_AGAIN: Final = 0.2  # seconds between looks at the directory and at commits that left no mark: 0.1 ms each
 _RENEW: Final = 3600.0  # seconds after which an entry in use is moved away from eviction
 
 
@@ -135,8 +135,11 @@ class DiskStore:
         if now - self._checked_time > _LOOK_AGAIN:
             self._checked_time = now
             self._look_again(database)
+        # What is not kept yet needs no new mark: with an old one it is only read once more.
+        if key in self._tier:
+            database.marks.look(now)
         # The mark before the row: a change in between then shows.
-        mark = database.marks.of(key, now)
+        mark = database.marks.of(key)
         kept = self._tier.get(key, mark) or self._load(database, key, mark)
         if kept is None:
             return None
@@ -162,6 +165,7 @@ class DiskStore:
         """See changes that left no mark: of the directory, and of a process that died after its commit."""
         if not database.is_current():
             raise _GoneError
+        database.marks.look(self._checked_time)
         if database.reader.has_news():
             self._tier.clear()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import threading
@@ -64,20 +65,23 @@ class Marks:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = open_private(path)
-        self._read = b""
-        self._read_time = -TRUST
+        self._read_time = -math.inf
+        self.look(0.0)
 
     @staticmethod
     def create(path: Path) -> None:
         """Make the file."""
         create_private(path, secrets.token_bytes(_SLOTS * _SLOT_SIZE))
 
-    def of(self, key: str, now: float) -> bytes:
-        """Give the mark of *key*, at most `TRUST` old; ``b""`` where there is none, so nothing may be kept."""
+    def look(self, now: float) -> None:
+        """Read the marks, unless they were read within `TRUST` before *now*."""
         if now - self._read_time > TRUST:
             # All of them, which takes hardly longer; the time last, as other threads go by it.
             self._read = os.pread(self._descriptor, _SLOTS * _SLOT_SIZE, 0)
             self._read_time = now
+
+    def of(self, key: str) -> bytes:
+        """Give the mark of *key* as it was at the last `look`; ``b""`` where there is none: nothing may be kept."""
         offset = _offset(key)
         return self._read[offset : offset + _SLOT_SIZE]
 
@@ -108,6 +112,9 @@ class Tier:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._kept
 
     def get(self, key: str, mark: bytes) -> Kept | None:
         """Give the entry under *key* unless its mark has changed."""
