@@ -32,6 +32,8 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
 )
 _PRIVATE_DIRECTORY: Final = 0o700
 _PRIVATE_FILE: Final = 0o600
+# Through no link, into no child process, and on Windows without another idea of a line's end.
+_AS_IT_IS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 def prepare(root: Path) -> None:
@@ -71,7 +73,7 @@ def make_private(path: Path) -> None:
 
 def create_private(path: Path, content: bytes = b"") -> None:
     """Create one new file, 0600 whatever the umask."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _AS_IT_IS, _PRIVATE_FILE)
     try:
         if hasattr(os, "fchmod"):
             os.fchmod(descriptor, _PRIVATE_FILE)
@@ -82,7 +84,7 @@ def create_private(path: Path, content: bytes = b"") -> None:
 
 def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     """Open a file of ours, created 0600 if it is missing; never through a symbolic link."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), _PRIVATE_FILE)
+    return os.open(path, flags | _AS_IT_IS, _PRIVATE_FILE)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import secrets
+import sys
 import threading
 import zlib
 from collections import OrderedDict
@@ -77,7 +78,7 @@ class Marks:
         """Read the marks, unless they were read within `TRUST` before *now*."""
         if now - self._read_time > TRUST:
             # All of them, which takes hardly longer; the time last, as other threads go by it.
-            self._read = os.pread(self._descriptor, _SLOTS * _SLOT_SIZE, 0)
+            self._read = _read_at(self._descriptor, _SLOTS * _SLOT_SIZE, 0)
             self._read_time = now
 
     def of(self, key: str) -> bytes:
@@ -88,11 +89,11 @@ class Marks:
     def change(self, keys: Iterable[str]) -> None:
         """Let all processes know, after the commit, that the entries under *keys* have changed."""
         for key in keys:
-            os.pwrite(self._descriptor, secrets.token_bytes(_SLOT_SIZE), _offset(key))
+            _write_at(self._descriptor, secrets.token_bytes(_SLOT_SIZE), _offset(key))
 
     def change_all(self) -> None:
         """Let all processes know that every entry may have changed."""
-        os.pwrite(self._descriptor, secrets.token_bytes(_SLOTS * _SLOT_SIZE), 0)
+        _write_at(self._descriptor, secrets.token_bytes(_SLOTS * _SLOT_SIZE), 0)
 
     def close(self) -> None:
         """Give back the file."""
@@ -151,6 +152,22 @@ class Tier:
     def _forget(self, key: str) -> None:
         if (old := self._kept.pop(key, None)) is not None:
             self._size -= old.size
+
+
+if sys.platform != "win32":
+    _read_at, _write_at = os.pread, os.pwrite
+else:  # pragma: no cover (Windows)
+    _moving = threading.Lock()
+
+    def _read_at(descriptor: int, size: int, offset: int) -> bytes:
+        with _moving:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            return os.read(descriptor, size)
+
+    def _write_at(descriptor: int, data: bytes, offset: int) -> int:
+        with _moving:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            return os.write(descriptor, data)
 
 
 def _offset(key: str) -> int:
