@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from multidict import CIMultiDictProxy
 
 from aiohttp_cache_middleware import CacheMiddleware, get_cache, make_cached_session
+from aiohttp_cache_middleware._stores import _lane
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -93,6 +94,13 @@ class Origin:
         if handler is not None:
             return await handler(request)
         return web.Response(text=f"{request.path} #{self.count_of(request.path)}")
+
+
+@pytest.fixture(autouse=True)
+def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let lookups wait for a busy machine longer than for a user's, but in tests marked ``impatient``."""
+    if request.node.get_closest_marker("impatient") is None:
+        monkeypatch.setattr(_lane, "DEADLINE", 10.0)
 
 
 @pytest.fixture

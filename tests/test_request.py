@@ -498,9 +498,14 @@ async def test_asked_for_says_what_a_real_request_says(session: ClientSession, w
     assert asked == watcher.asked
 
 
+async def test_asked_for_leaves_aside_how_a_request_is_made() -> None:
+    made = await asked_for("GET", "http://site.com/", allow_redirects=False, timeout=aiohttp.ClientTimeout(1))
+    assert made == await asked_for("GET", "http://site.com/")
+
+
 async def test_asked_for_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(TypeError, match="allow_redirects"):
-        await asked_for("GET", "http://site.com/", allow_redirects=False)
+    with pytest.raises(TypeError, match="allow_redirect"):
+        await asked_for("GET", "http://site.com/", allow_redirect=False)
     with pytest.raises(aiohttp.InvalidURL):
         await asked_for("GET", "/relative")
 

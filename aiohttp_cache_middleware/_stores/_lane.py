@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 IDLE: Final = 2.0
 """Seconds without work after which the thread ends; so a store that is forgotten leaves none behind."""
-DEADLINE: Final = 0.25
+DEADLINE = 0.25
 """Seconds that a lookup waits for a lane, to open the store or a body."""
 
 
@@ -165,16 +165,17 @@ class Lanes:
         return all(lane.stop(max(0.0, deadline - time.monotonic())) for lane in lanes)
 
 
-async def in_time(future: Future[T], began: float, deadline: float = DEADLINE) -> T:
+async def in_time(future: Future[T], began: float, deadline: float | None = None) -> T:
     """
-    Await *future* until *deadline* seconds after *began* (monotonic), and let it go on then.
+    Await *future* until *deadline* seconds (by default `DEADLINE`) after *began* (monotonic), and let it go on then.
 
     Raises:
         asyncio.TimeoutError: It is not done by then.
     """
     waiting = asyncio.wrap_future(future)
     waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
-    await asyncio.wait((waiting,), timeout=max(0.0, began + deadline - time.monotonic()))
+    seconds = DEADLINE if deadline is None else deadline
+    await asyncio.wait((waiting,), timeout=max(0.0, began + seconds - time.monotonic()))
     # A busy loop hears of the deadline and of what came long before it at the same time.
     if not future.done():
         raise asyncio.TimeoutError

@@ -60,6 +60,7 @@ time.sleep(float(seconds))
 
 
 @pytest.mark.parametrize("seconds", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.impatient
 @pytest.mark.parametrize("what", ["write lock", "exclusive lock", "exclusive mode"])
 @pytest.mark.parametrize("running", [False, True], ids=["closed", "running"])
 async def test_another_process_holds_the_databases_lock(
@@ -90,6 +91,7 @@ async def test_another_process_holds_the_databases_lock(
     assert await is_right(session, origin, "/large1")
 
 
+@pytest.mark.impatient
 async def test_opening_that_takes_long_holds_no_request_for_longer_than_the_deadline(
     make: Make, origin: Origin, directory: Path
 ) -> None:
