@@ -226,8 +226,8 @@ class Origin:
         core.counters.misses += not exchange.is_background
         await self._invalidate(exchange, origin)
         self._update_by_head(exchange, origin)
-        if origin.status == PARTIAL and arrival.tampered is None:
-            self._update_by_part(exchange, origin)
+        if arrival.tampered is None:
+            self._update_by_answer(exchange, origin)
         response.cache_key = exchange.key
         try:
             storing = self._keeper.receive(exchange, response, origin, flight, arrival.tampered)
@@ -315,12 +315,15 @@ class Origin:
             for one in invalid:
                 core.guarded.delete(one.key)
 
-    def _update_by_part(self, exchange: Exchange, origin: OriginResponse) -> None:
-        """Renew the stored responses whose representation a 206 is a part of (RFC 9111 §3.4)."""
+    def _update_by_answer(self, exchange: Exchange, origin: OriginResponse) -> None:
+        """Renew what a 206 is a part of (RFC 9111 §3.4), or a 304 to the caller's own condition names (§4.3.4)."""
         core = self._core
+        freshened_by = {PARTIAL: core.policy.freshened_by_part, 304: core.policy.freshened_by_304}.get(origin.status)
+        if freshened_by is None:
+            return
         found = self._lookup.responses(exchange.inquiry, self._lookup.entry(exchange.inquiry))
         stored = [one for one in found if selects(one.vary, exchange.asked.request.headers, exchange.secret)]
-        for one in core.policy.freshened_by_part(stored, origin, exchange.rules, core.clock()):
+        for one in freshened_by(stored, origin, exchange.rules, core.clock()):
             self._keeper.renew(exchange, one)
 
     def _origin_response(self, response: ClientResponse, request_time: float) -> OriginResponse:

@@ -66,7 +66,7 @@ async def play(exchanges: Sequence[Exchange], session: ClientSession, origin: Or
             session,
             origin.url(one.path),
             one.method,
-            headers=_lines(one.asks, clock),
+            headers=field_lines(one.asks, clock),
             data=one.body,
             allow_redirects=False,
         )
@@ -100,7 +100,8 @@ def _value(response: CachedResponse, name: str) -> str | None:
     return None if lines is None else ", ".join(lines)
 
 
-def _lines(fields: Fields | None, clock: Clock) -> CIMultiDict[str]:
+def field_lines(fields: Fields | None, clock: Clock) -> CIMultiDict[str]:
+    """Give *fields* as they are sent at the time of *clock*."""
     pairs = fields.items() if isinstance(fields, Mapping) else fields or ()
     return CIMultiDict(
         (name, formatdate(clock.now + value, usegmt=True) if isinstance(value, int) else value) for name, value in pairs
@@ -112,7 +113,7 @@ def _answering(one: Exchange, number: int, clock: Clock) -> Handler:
         if one.code == 0:
             assert request.transport is not None
             request.transport.close()
-        headers = _lines(one.says, clock)
+        headers = field_lines(one.says, clock)
         headers.setdefault("Date", formatdate(clock.now, usegmt=True))
         content = f"#{number}".encode() if one.content is None else one.content
         return web.Response(status=one.code or 500, body=content, headers=headers)

@@ -309,6 +309,18 @@ CONDITIONAL = [
         Exchange(says=TAGGED),
         Exchange(after=11, asks={"If-None-Match": '"x"'}, code=304, sees={"If-None-Match": '"x"'}),
     ),
+    case(
+        "§4.3.4 that 304 renews what it names",
+        Exchange(says=TAGGED),
+        Exchange(after=11, asks={"If-None-Match": '"x", "a"'}, code=304, says={**FRESH, "ETag": '"a"', "X": "2"}),
+        Exchange(after=9, hit=True, status=200, text="#1", shows={"X": "2", "Age": "9"}),
+    ),
+    case(
+        "§4.3.4 and nothing else",
+        Exchange(says=TAGGED),
+        Exchange(after=11, asks={"If-None-Match": '"x"'}, code=304, says={**FRESH, "ETag": '"x"'}),
+        Exchange(code=304, status=200, hit=True, reaches=1, text="#1", sees={"If-None-Match": '"a"'}),
+    ),
     case("§4.3.2 If-Match is for the origin", WITH_TAG, Exchange(asks={"If-Match": '"a"'}, text="#2")),
     case("§4.3.2 If-Unmodified-Since too", WITH_TAG, Exchange(asks={"If-Unmodified-Since": 0}, text="#2")),
 ]

@@ -76,6 +76,11 @@ class Policy(Protocol):
     def selected_by_304(self, candidates: Sequence[StoredResponse], response: OriginResponse) -> StoredResponse | None:
         """Give the stored response that a 304 confirms."""
 
+    def freshened_by_304(
+        self, stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
+    ) -> tuple[StoredResponse, ...]:
+        """Give which stored responses a 304 to the caller's own condition renews, as renewed."""
+
     def freshened_by_head(
         self, stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
     ) -> tuple[tuple[StoredResponse, ...], tuple[StoredResponse, ...]]:

@@ -173,6 +173,13 @@ def reuse_validated(
     return Reuse(stored, max(0.0, now - stored.created_time), forward=asked.forward, why="validated")
 
 
+def freshened_by_304(
+    stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
+) -> tuple[StoredResponse, ...]:
+    """Tell what a 304 to the caller's own condition says of stored responses: nothing in this mode."""
+    return ()
+
+
 def freshened_by_part(
     stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
 ) -> tuple[StoredResponse, ...]:

@@ -28,7 +28,7 @@ from ._outcomes import (
 )
 from ._ranges import PARTIAL
 from ._storing import STORABLE_METHODS, may_store
-from ._validation import forbids_storing, freshen, freshen_from_head, selected_by_304
+from ._validation import forbids_storing, freshen, freshen_from_head, freshened_by_304, selected_by_304
 
 __all__ = [
     "also_answered_by",
@@ -37,6 +37,7 @@ __all__ = [
     "decide",
     "explain",
     "freshen",
+    "freshened_by_304",
     "freshened_by_head",
     "freshened_by_part",
     "invalidated_urls",

@@ -172,6 +172,21 @@ def forbids_storing(stored: StoredResponse) -> bool:
     return directives.no_store and not directives.must_understand
 
 
+def freshened_by_304(
+    stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
+) -> tuple[StoredResponse, ...]:
+    """
+    Give which of *stored* a 304 to the caller's own condition renews, as renewed (§4.3.4): one at most.
+
+    We have not asked about these, so the 304 must name what it confirms. One without an entity tag is about no
+    response that has one (RFC 9110 §15.4.5).
+    """
+    if parse_entity_tag(response.fields.get("ETag")) is None:
+        stored = [one for one in stored if "ETag" not in one.fields] if "Last-Modified" in response.fields else ()
+    selected = selected_by_304(stored, response)
+    return () if selected is None else (freshen(selected, response, rules, now),)
+
+
 # --- HEAD (§4.3.5) ---
 
 

@@ -188,11 +188,13 @@ class DiskStore:
     async def tagged(self, tag: str) -> list[str]:
         """Give the keys of all entries put with *tag*."""
         database = await self._opening.opened()
+        # Looked at before the rows too: what is committed after they are read would be in neither.
+        before = list(self._pending.items())
         try:
             keys = dict.fromkeys(database.reader.tagged(tag))
         except Exception as error:
             raise self._read_failed(database, error) from error
-        for key, change in list(self._pending.items()):
+        for key, change in before + list(self._pending.items()):
             if change.entry is not None and change.tag == tag:
                 keys[key] = None
             else:

@@ -11,6 +11,7 @@ from aiohttp_cache_middleware._policy._validation import (
     forbids_storing,
     freshen,
     freshen_from_head,
+    freshened_by_304,
     may_be_offered,
     selected_by_304,
 )
@@ -88,6 +89,30 @@ def test_selected_by_304(candidates: list[dict[str, str]], answer: Fields, index
     stored = [kept(*fields.items()) for fields in candidates]
     selected = selected_by_304(stored, an_answer(answer, 304))
     assert selected is (None if index is None else stored[index])
+
+
+@pytest.mark.parametrize(
+    ("fields", "answer", "renewed"),
+    [
+        pytest.param({"ETag": '"a"'}, {"ETag": '"a"'}, True, id="§4.3.4 its tag"),
+        pytest.param({"ETag": '"a"'}, {"ETag": '"b"'}, False, id="§4.3.4 another tag"),
+        pytest.param({"Last-Modified": MODIFIED}, {"Last-Modified": MODIFIED}, True, id="§4.3.4 its date"),
+        pytest.param({"Last-Modified": MODIFIED}, {"Last-Modified": date(T0)}, False, id="§4.3.4 another date"),
+        pytest.param(
+            {"ETag": '"a"', "Last-Modified": MODIFIED},
+            {"Last-Modified": MODIFIED},
+            False,
+            id="RFC 9110 §15.4.5 a date, where there would be a tag",
+        ),
+        pytest.param({"ETag": '"a"'}, {}, False, id="§4.3.4 nothing"),
+        pytest.param({}, {}, False, id="§4.3.4 nothing, as it has nothing"),
+        pytest.param({"ETag": '"a"'}, {"ETag": ""}, False, id="RFC 9110 §8.8.3 what is no tag"),
+    ],
+)
+def test_freshened_by_304(fields: dict[str, str], answer: Fields, renewed: bool) -> None:
+    stored = kept(*fields.items())
+    freshened = freshened_by_304([stored], an_answer(answer, 304, at=T0 + 50), Rules(), T0 + 50)
+    assert [one.response_time for one in freshened] == [T0 + 50] * renewed
 
 
 def test_the_same_moment_in_another_format_is_the_same_date() -> None:

@@ -347,6 +347,29 @@ class TestLocks:
             await disk_store.get(key_of(2))
         assert (log.stat().st_mtime_ns, log.stat().st_size) == before
 
+    async def test_tagged_finds_what_is_committed_while_it_reads(
+        self, disk_store: DiskStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await disk_store.secret(patient=True)
+        put(disk_store, 1)
+        await disk_store.flush()
+        database = disk_store._opening.database
+        assert database is not None
+        tagged, writer = database.reader.tagged, disk_store._lanes.writer
+
+        def tagged_before_the_commit(tag: str) -> list[str]:
+            keys = tagged(tag)
+            writer.resume()
+            while disk_store._pending:
+                time.sleep(0.001)
+            return keys
+
+        monkeypatch.setattr(database.reader, "tagged", tagged_before_the_commit)
+        assert writer.pause(10)
+        put(disk_store, 2)
+        disk_store.delete(key_of(1))
+        assert await disk_store.tagged("tag") == [key_of(2)]
+
 
 class TestBodies:
     async def test_small_bodies_make_no_files(self, disk_store: DiskStore, directory: Path) -> None:
