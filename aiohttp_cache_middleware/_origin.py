@@ -49,6 +49,9 @@ CREDENTIALS = ("Authorization", "Cookie")
 REFRESH_PATIENCE = 300.0
 """Seconds that a refresh in the background may take (aiohttp's own default for a request)."""
 
+NOT_MODIFIED = 304
+"""Status of an answer that confirms what the asker holds (RFC 9110 §15.4.5)."""
+
 OPENING_PATIENCE = 0.5
 """Seconds for which a response that others wait for is held while the store opens; else each would ask the origin."""
 
@@ -203,7 +206,7 @@ class Origin:
                 response.close()
                 arrival.flight.land(stored=False)
                 return stale
-        if response.status == 304 and isinstance(decision, Revalidate):
+        if response.status == NOT_MODIFIED and isinstance(decision, Revalidate):
             return await self._freshen(arrival, decision)
         if isinstance(decision, Complete) and (response.status == PARTIAL or response.status in OBJECTIONS):
             return await self._complete(arrival, decision)
@@ -226,7 +229,7 @@ class Origin:
         core.counters.misses += not exchange.is_background
         await self._invalidate(exchange, origin)
         self._update_by_head(exchange, origin)
-        if arrival.tampered is None:
+        if origin.status in (PARTIAL, NOT_MODIFIED) and arrival.tampered is None:
             self._update_by_answer(exchange, origin)
         response.cache_key = exchange.key
         try:
@@ -318,9 +321,7 @@ class Origin:
     def _update_by_answer(self, exchange: Exchange, origin: OriginResponse) -> None:
         """Renew what a 206 is a part of (RFC 9111 §3.4), or a 304 to the caller's own condition names (§4.3.4)."""
         core = self._core
-        freshened_by = {PARTIAL: core.policy.freshened_by_part, 304: core.policy.freshened_by_304}.get(origin.status)
-        if freshened_by is None:
-            return
+        freshened_by = core.policy.freshened_by_part if origin.status == PARTIAL else core.policy.freshened_by_304
         found = self._lookup.responses(exchange.inquiry, self._lookup.entry(exchange.inquiry))
         stored = [one for one in found if selects(one.vary, exchange.asked.request.headers, exchange.secret)]
         for one in freshened_by(stored, origin, exchange.rules, core.clock()):
