@@ -42,6 +42,11 @@ class GuardedStore:
         """Whether `peek` finds all there is."""
         return self._store.is_open
 
+    @property
+    def is_opening(self) -> bool:
+        """Whether the store may soon be open."""
+        return self._store.is_opening
+
     async def secret(self) -> bytes | None:
         """Open the store and give the store's secret; ``None``: there is no store to speak of."""
         try:

@@ -24,8 +24,15 @@ from ._variants import entry_key, place
 if TYPE_CHECKING:
     from ._core import Core
     from ._exchange import Exchange
+    from ._lookup import Lookup
     from ._model import Entry
     from ._stores import BodySpool
+
+OPENING_PATIENCE = 0.5
+"""Seconds for which those who wait for a response wait for the store to open too."""
+
+LATE_PATIENCE = 10.0
+"""Seconds for which a response waits for the store to open, long after it has reached its caller."""
 
 HOP_PATIENCE = 0.25
 """Seconds for which a redirect waits for its body, which mostly comes with its header fields."""
@@ -43,8 +50,9 @@ ENDLESS = frozenset({"text/event-stream", "multipart/x-mixed-replace"})
 class Keeper:
     """Takes responses that arrive, and stores those that may be."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, lookup: Lookup) -> None:
         self._core = core
+        self._lookup = lookup
 
     def receive(
         self, exchange: Exchange, response: CachedResponse, origin: OriginResponse, flight: Flight, tampered: str | None
@@ -58,16 +66,20 @@ class Keeper:
         storing = self._judge(exchange, response, origin, tampered)
         if isinstance(storing, Store):
             template = self._template(exchange, response, origin, storing)
-            response.cache_key = entry_key(exchange.key, template.vary)
             hops = exchange.scope.take_followed() if exchange.scope is not None else ()
-            keep = partial(self._keep, exchange, template, storing, flight, hops)
             drop = partial(self._dropped, exchange, flight, hops)
-            self._capture(response, keep, drop, (flight, *(hop.flight for hop in hops)))
+            if not exchange.key:
+                keep = partial(self._keep_when_open, exchange, template, storing, flight, hops)
+                self._capture(response, keep, drop, (flight,), spool=_none)
+                return storing
+            response.cache_key = entry_key(exchange.key, template.vary)
+            keep = partial(self._keep, exchange, template, storing, flight, hops)
+            self._capture(response, keep, drop, (flight, *(hop.flight for hop in hops)), spool=self._core.guarded.spool)
             return storing
-        if storing.invalidates:
+        if storing.invalidates and exchange.key:
             self._invalidate(exchange)
         hop = self._core.policy.may_store_hop(exchange.asked.request, origin, exchange.rules, origin.response_time)
-        if isinstance(hop, Store) and exchange.scope is not None and tampered is None:
+        if isinstance(hop, Store) and exchange.scope is not None and exchange.key and tampered is None:
             self._hold_hop(exchange.scope, exchange, response, origin, hop, flight)
         else:
             self._not_stored(exchange.key, storing.why)
@@ -169,6 +181,8 @@ class Keeper:
         keep: Callable[[bytes | BodySpool], None],
         drop: Callable[[str], None],
         flights: tuple[Flight, ...],
+        *,
+        spool: Callable[[], BodySpool | None],
     ) -> None:
         """Copy the body; those of *flights* wait for nothing that the caller does."""
         limit = self._core.settings.max_body_size
@@ -179,7 +193,7 @@ class Keeper:
             else:
                 drop(TOO_LARGE)
             return
-        capture = Capture(response, max_size=limit, spool=self._core.guarded.spool, keep=keep, drop=drop)
+        capture = Capture(response, max_size=limit, spool=spool, keep=keep, drop=drop)
         for flight in flights:
             if (response.content_length or 0) > READ_AHEAD:
                 flight.land(stored=False)
@@ -197,6 +211,34 @@ class Keeper:
     def _not_stored(self, key: str, why: str) -> None:
         self._core.counters.count_not_stored(key, why)
         logger.debug("not stored: %s", why)
+
+    def _keep_when_open(
+        self,
+        exchange: Exchange,
+        template: StoredResponse,
+        storing: Store,
+        flight: Flight,
+        hops: tuple[Hop, ...],
+        body: bytes | BodySpool,
+    ) -> None:
+        """Store a response that has arrived before the store was open; the hops that led to it have no key."""
+
+        async def keep() -> None:
+            await self._core.guarded.wait_until_open(OPENING_PATIENCE)
+            if not self._core.guarded.is_open:
+                flight.land(stored=False)  # who follows it has waited long enough
+                await self._core.guarded.wait_until_open(LATE_PATIENCE)
+            if not self._lookup.has_key(exchange.inquiry):
+                self._dropped(exchange, flight, hops, "there is no store")
+                return
+            for hop in hops:
+                hop.drop()
+            exchange.entry = self._lookup.entry(exchange.inquiry)
+            vary = self._selecting_values(exchange, storing) if storing.vary else ()
+            self._keep(exchange, template.replace(key=exchange.key, vary=vary), storing, flight, (), body)
+
+        flight.leader = None  # nobody needs to read any more for it to land
+        self._core.flights.run(keep())
 
     def _keep(
         self,
@@ -346,6 +388,10 @@ class Keeper:
                 self._core.guarded.delete(key)
             self._core.counters.stores += 1
             hop.flight.land(stored=True)
+
+
+def _none() -> None:
+    """Give no room for a large body."""
 
 
 def _described(body: bytes | BodySpool) -> bytes | BodyRef:

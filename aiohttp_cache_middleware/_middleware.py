@@ -102,7 +102,7 @@ class CacheMiddleware(Management):
         super().__init__(Core(settings, store if store is not None else _store(directory, settings)))
         self._inquiries = Inquiries(self._core)
         self._lookup = Lookup(self._core)
-        self._keeper = Keeper(self._core)
+        self._keeper = Keeper(self._core, self._lookup)
         self._origin = Origin(self._core, self._lookup, self._keeper, answer=self._answer, reuse=self._reuse)
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:

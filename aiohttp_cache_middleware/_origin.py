@@ -52,9 +52,6 @@ REFRESH_PATIENCE = 300.0
 NOT_MODIFIED = 304
 """Status of an answer that confirms what the asker holds (RFC 9110 §15.4.5)."""
 
-OPENING_PATIENCE = 0.5
-"""Seconds for which a response that others wait for is held while the store opens; else each would ask the origin."""
-
 UNUSABLE = Forward(forward="miss", why="what is stored can't be used")
 
 
@@ -216,11 +213,9 @@ class Origin:
         """Hand the origin's response to the caller, and a copy of it to the store if it may be stored."""
         core, exchange, origin, flight = self._core, arrival.exchange, arrival.origin, arrival.flight
         response = arrival.response if isinstance(arrival.response, CachedResponse) else adopt(arrival.response)
-        # A store that was not open in time may be by now; where others wait for the response, it gets more time.
-        if not exchange.key and flight.has_followers:
-            await core.guarded.wait_until_open(OPENING_PATIENCE)
+        # A store that was not open in time may be by now, or soon.
         has_key = exchange.key or self._lookup.has_key(exchange.inquiry)
-        if response is None or not has_key:
+        if response is None or not (has_key or core.guarded.is_opening):
             why = "the response's class can't be ours" if has_key else "there is no store"
             core.counters.bypasses[why] += 1
             core.flights.note_uncacheable(flight.key)

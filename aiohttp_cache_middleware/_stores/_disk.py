@@ -104,6 +104,11 @@ class DiskStore:
         """Whether rows can be read without waiting."""
         return self._opening.database is not None
 
+    @property
+    def is_opening(self) -> bool:
+        """Whether the directory is being opened."""
+        return self._opening.is_under_way
+
     async def secret(self, *, patient: bool = False) -> bytes:
         """Give the 32 bytes of the directory's secret file; *patient*: however long opening takes."""
         if patient and not self.is_open:

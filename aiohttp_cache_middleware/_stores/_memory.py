@@ -58,6 +58,11 @@ class MemoryStore:
         """Always."""
         return True
 
+    @property
+    def is_opening(self) -> bool:
+        """Never."""
+        return False
+
     async def secret(self, *, patient: bool = False) -> bytes:
         """Give the 32 bytes that key this store's digests."""
         return self._secret

@@ -60,6 +60,11 @@ class Opening:
         self._importing: Future[None] = Future()  # of the opening that was begun last
         lanes.writer.at_end = weakref.WeakMethod(self._close_records)
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the directory is being opened."""
+        return self._database_to_be is not None and not self._database_to_be.done()
+
     async def opened(self) -> Database:
         """Give the open directory; raise `StoreError` where it is not there in time."""
         database = self.database

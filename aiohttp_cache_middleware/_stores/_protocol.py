@@ -93,6 +93,10 @@ class Store(Protocol):
     def is_open(self) -> bool:
         """Whether `peek` gives what `get` gives."""
 
+    @property
+    def is_opening(self) -> bool:
+        """Whether it is about to open, which nothing has kept it from so far."""
+
     async def secret(self, *, patient: bool = False) -> bytes:
         """
         Give the 32 bytes that key this store's digests, the same for all who use the store; opens it if need be.

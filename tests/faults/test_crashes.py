@@ -92,6 +92,34 @@ async def test_another_process_holds_the_databases_lock(
 
 
 @pytest.mark.impatient
+@pytest.mark.parametrize("cache_control", [False, True], ids=["default mode", "HTTP mode"])
+async def test_what_arrives_while_the_store_opens_is_stored_when_it_has(
+    make: Make, origin: Origin, directory: Path, cache_control: bool
+) -> None:
+    directory.mkdir(mode=0o700)
+    holder = await start(HOLDING, directory, origin.url(""), "flock", "2")
+    assert holder.stdout is not None
+    assert await holder.stdout.readline() == b"held\n"
+    origin.text("/varied", "v", Vary="X-One", Cache_Control="max-age=60")
+    session = make(cache_control=cache_control, expire_after=60)
+    began = time.monotonic()
+    assert [await is_right(session, origin, f"/{number}") for number in range(5)] == [False] * 5
+    async with session.get(origin.url("/varied"), headers={"X-One": "1"}) as response:
+        assert await response.text() == "v"
+    assert time.monotonic() - began < 1.5  # nobody has waited for it to open
+    await holder.communicate()
+    await get_cache(session)._core.flights.aclose(10)
+    before = origin.count
+    assert [await is_right(session, origin, f"/{number}") for number in range(5)] == [True] * 5
+    for value in ("1", "2"):
+        async with session.get(origin.url("/varied"), headers={"X-One": value}) as response:
+            assert await response.text() == "v"
+    assert origin.count == before + 1
+    stats = get_cache(session).stats
+    assert (stats.hits, stats.misses, stats.stores) == (6, 7, 7)
+
+
+@pytest.mark.impatient
 async def test_opening_that_takes_long_holds_no_request_for_longer_than_the_deadline(
     make: Make, origin: Origin, directory: Path
 ) -> None:
