@@ -100,6 +100,7 @@ class CacheMiddleware(Management):
         if store is not None and directory is not None:
             raise TypeError(f"directory: {directory!r} was given together with a store")
         super().__init__(Core(settings, store if store is not None else _store(directory, settings)))
+        self._hits_in_this_turn = 0
         self._inquiries = Inquiries(self._core)
         self._lookup = Lookup(self._core)
         self._keeper = Keeper(self._core, self._lookup)
@@ -215,7 +216,9 @@ class CacheMiddleware(Management):
     async def _reuse(self, exchange: Exchange, reuse: Reuse, *, validated: bool = False) -> CachedResponse | None:
         """Hand out a stored response; ``None`` if its body is gone or the filter rejects it."""
         core, stored = self._core, reuse.stored
-        if core.counters.hits % HITS_IN_A_TURN == HITS_IN_A_TURN - 1:
+        self._hits_in_this_turn += 1
+        if self._hits_in_this_turn >= HITS_IN_A_TURN:
+            self._hits_in_this_turn = 0  # before others come along, of whom each would wait too
             await asyncio.sleep(0)
         if core.settings.filter_fn is not None and not await self._passes_filter(exchange, reuse):
             return None

@@ -854,6 +854,27 @@ async def test_hits_without_pause_leave_the_loop_its_turns(make: Make, origin: O
     assert hits > middleware_module.HITS_IN_A_TURN
 
 
+async def test_of_many_that_hit_at_once_one_gives_the_loop_its_turn(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make()
+    await ask(session, origin.url("/"))
+    turns, sleep = 0, asyncio.sleep
+
+    async def counting(delay: float) -> None:
+        nonlocal turns
+        turns += 1
+        await sleep(delay)
+
+    async def hit() -> None:
+        for _ in range(20):
+            assert await is_hit(session, origin.url("/"))
+
+    monkeypatch.setattr(asyncio, "sleep", counting)
+    await asyncio.gather(*[hit() for _ in range(100)])
+    assert turns == 100 * 20 // middleware_module.HITS_IN_A_TURN
+
+
 @pytest.mark.parametrize("is_late", [False, True], ids=["the other fails", "the other is late"])
 async def test_a_refresh_is_not_answered_by_what_was_there_before(
     make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch, is_late: bool
