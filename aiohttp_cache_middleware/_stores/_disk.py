@@ -140,19 +140,16 @@ class DiskStore:
         if now - self._checked_time > _LOOK_AGAIN:
             self._checked_time = now
             self._look_again(database)
-        # What is not kept yet needs no new mark: with an old one it is only read once more.
-        if key in self._tier:
-            database.marks.look(now)
-        # The mark before the row: a change in between then shows.
-        mark = database.marks.of(key)
-        kept = self._tier.get(key, mark) or self._load(database, key, mark)
+        kept = self._tier.get(key, database.marks, now) or self._load(database, key)
         if kept is None:
             return None
         if kept.store_time + _RENEW < self._clock():
             self._renew(key)
         return kept.entry
 
-    def _load(self, database: Database, key: str, mark: bytes) -> Kept | None:
+    def _load(self, database: Database, key: str) -> Kept | None:
+        # The mark before the row: a change in between then shows. An old one makes it only be read once more.
+        mark = database.marks.of(key)
         row = database.reader.row(key)
         if row is None:
             return None

@@ -41,11 +41,13 @@ class Kept:
 
     Attributes:
         store_time: The time from which eviction counts.
+        looks: Which look at the marks it was last compared with.
     """
 
     mark: bytes
     entry: Entry
     store_time: float
+    looks: int = 0
 
     @property
     def size(self) -> int:
@@ -60,6 +62,9 @@ class Marks:
 
     Marks are random rather than counted, so two that change a slot at once never give it a value that it has had.
     Read by `os.pread` rather than a mapping: 0.4 µs more, but a file truncated by somebody is no SIGBUS.
+
+    Attributes:
+        looks: How often they were read.
     """
 
     _descriptor = -1  # until it is open, for __del__
@@ -67,6 +72,7 @@ class Marks:
     def __init__(self, path: Path) -> None:
         self._descriptor = open_private(path)
         self._read_time = -math.inf
+        self.looks = 0
         self.look(0.0)
 
     @staticmethod
@@ -79,6 +85,7 @@ class Marks:
         if now - self._read_time > TRUST:
             # All of them, which takes hardly longer; the time last, as other threads go by it.
             self._read = _read_at(self._descriptor, _SLOTS * _SLOT_SIZE, 0)
+            self.looks += 1
             self._read_time = now
 
     def of(self, key: str) -> bytes:
@@ -114,16 +121,19 @@ class Tier:
         self._size = 0
         self._lock = threading.Lock()
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._kept
-
-    def get(self, key: str, mark: bytes) -> Kept | None:
+    def get(self, key: str, marks: Marks, now: float) -> Kept | None:
         """Give the entry under *key* unless its mark has changed."""
         kept = self._kept.get(key)
-        if kept is None or kept.mark != mark:
+        if kept is None:
             return None
-        with contextlib.suppress(KeyError):  # another thread may have let go of it meanwhile
-            self._kept.move_to_end(key)
+        marks.look(now)
+        if kept.looks != marks.looks:
+            looks = marks.looks
+            if kept.mark != marks.of(key):
+                return None
+            kept.looks = looks
+            with contextlib.suppress(KeyError):  # another thread may have let go of it meanwhile
+                self._kept.move_to_end(key)
         return kept
 
     def keep(self, key: str, kept: Kept) -> None:
