@@ -18,6 +18,7 @@ from aiohttp import web
 
 from aiohttp_cache_middleware import get_cache
 from aiohttp_cache_middleware._codec import Codec
+from aiohttp_cache_middleware._stores._bodies import body_name
 from tests.asking import ask
 from tests.conftest import T0, Clock, Origin
 from tests.faults.harness import Make, body_files, database_of, execute, is_right, written
@@ -103,10 +104,11 @@ HOSTILE: dict[str, Callable[[str], bytes]] = {
     "line breaks in a field": lambda key: sealed(key, msgpack.packb(facts(headers=["ETag", '"1"\r\nX-Evil: 1']))),
     "line breaks in a name": lambda key: sealed(key, msgpack.packb(facts(headers=["X-Evil: 1\r\nETag", '"1"']))),
     "a field without value": lambda key: sealed(key, msgpack.packb(facts(headers=["ETag"]))),
-    "a body elsewhere": lambda key: sealed(
-        key, msgpack.packb(facts(reference=["../../../../elsewhere", 7, b""])), kind=1
-    ),
-    "a body of negative size": lambda key: sealed(key, msgpack.packb(facts(reference=["0" * 32, -7, b""])), kind=1),
+    "a body elsewhere": lambda key: sealed(key, msgpack.packb(facts(reference=["../../../elsewhere", 7])), kind=1),
+    "a body of negative size": lambda key: sealed(key, msgpack.packb(facts(reference=["0" * 32, -7])), kind=1),
+    "a body without size": lambda key: sealed(key, msgpack.packb(facts(reference=["0" * 32, "7"])), kind=1),
+    "a body whose name is no text": lambda key: sealed(key, msgpack.packb(facts(reference=[7, 7])), kind=1),
+    "a body that is nowhere": lambda key: sealed(key, msgpack.packb(facts()), kind=1),
     "an index without end": lambda key: sealed(
         key, msgpack.packb(["http://example.org/", [[key, []]] * 60_000]), kind=2
     ),
@@ -226,6 +228,22 @@ async def test_a_database_with_a_will_of_its_own_is_set_aside(
     assert not await is_right(session, origin, "/1")
     assert await is_right(session, origin, "/1")
     assert len(list(directory.glob("bad-*"))) == 1
+
+
+async def test_a_planted_body_name_leads_nowhere_else(make: Make, origin: Origin, directory: Path) -> None:
+    session = make()
+    await is_right(session, origin, "/1")
+    await session.close()
+    # Sealed as a body of this name would be, so that nothing but its place is wrong with it.
+    identifier, elsewhere = "../../../elsewhere", directory.with_name("elsewhere.body")
+    elsewhere.write_bytes(b"planted" + blake2b(f"{identifier}\nplanted".encode(), digest_size=32).digest())
+    assert (directory / "v1" / body_name(identifier)).resolve() == elsewhere.resolve()
+    plant(directory, sealed(key_in(directory), msgpack.packb(facts(reference=[identifier, 7])), kind=1))
+    session = make()
+    assert len((await get_cache(session).verify()).damaged) == 1
+    assert not await is_right(session, origin, "/1")
+    assert await is_right(session, origin, "/1")
+    assert elsewhere.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes in the file system")

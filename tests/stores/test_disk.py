@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -416,9 +417,10 @@ class TestBodies:
         assert (await store.verify()).ok
 
     async def test_a_planted_reference_opens_nothing_elsewhere(self, disk_store: DiskStore, directory: Path) -> None:
-        (directory.parent / "secret.body").write_bytes(bytes(42))
-        await disk_store.secret()
         reference = BodyRef("../../../secret", 10)
+        seal = blake2b(f"{reference.id}\n".encode() + bytes(10), digest_size=32).digest()
+        (directory.parent / "secret.body").write_bytes(bytes(10) + seal)
+        await disk_store.secret()
         assert await disk_store.open_body(key_of(1), reference) is None
 
 
