@@ -107,6 +107,27 @@ def test_no_changed_byte_goes_unnoticed(key: str, entry: Entry, data: st.DataObj
         codec.decode(key, bytes(record))
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(A_RESPONSE, id="a response"),
+        pytest.param(A_RESPONSE.replace(body=BodyRef("0" * 32, 7)), id="a response with a body file"),
+        pytest.param(A_RESPONSE.replace(body=b"a" * LEAST), id="a compressed response"),
+        pytest.param(VariantIndex("http://x/", (Variant("k", ()),)), id="an index"),
+        pytest.param(VariantIndex("http://x/", ()), id="an empty index"),
+    ],
+)
+def test_no_flipped_bit_goes_unnoticed(entry: Entry) -> None:
+    """Nor one of the header, which would make another kind of it: a body file's response one without body."""
+    codec = Codec(compress=True)
+    record = codec.encode("k", entry)
+    for bit in range(8 * len(record)):
+        changed = bytearray(record)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(UndecodableError):
+            codec.decode("k", bytes(changed))
+
+
 @given(keys, keys, entries)
 def test_a_record_answers_its_own_key_only(key: str, other: str, entry: Entry) -> None:
     record = Codec().encode(key, entry)

@@ -165,7 +165,8 @@ class WriteBehind:
             self._write(database, batch)
         except Exception as error:
             if self._opening.note_damage(database, error):
-                self._write(self._opening.opened_for_work(), batch)
+                # What is set aside takes the bodies along.
+                self._write(self._opening.opened_for_work(), [change for change in batch if not change.has_body_file])
             elif is_busy(error):
                 return False
             else:

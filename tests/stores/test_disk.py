@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -193,6 +194,18 @@ class TestProcesses:
         assert await present(disk_store, range(5)) == [1, 3]
         run(directory, "asyncio.run(store.clear())")
         assert await present(disk_store, range(5)) == []
+
+    async def test_a_directory_that_another_process_made_anew_is_the_one_in_use(
+        self, disk_store: DiskStore, directory: Path
+    ) -> None:
+        put(disk_store, 1)
+        await disk_store.flush()
+        shutil.rmtree(directory)
+        run(directory, "put(2); asyncio.run(store.flush())")
+        put(disk_store, 3)
+        await disk_store.flush()
+        assert await present(disk_store, range(5)) == [2, 3]
+        assert run(directory, "print(asyncio.run(store.get(key_of(3))) == a_response(3))") == "True"
 
     def test_what_was_accepted_survives_the_interpreters_end(self, directory: Path, make_disk_store: Make) -> None:
         run(directory, "put(1); put(2, body=bytes(1_000_000))")

@@ -16,6 +16,7 @@ import pytest
 from aiohttp_cache_middleware._errors import StoreError
 from aiohttp_cache_middleware._model import StoredResponse
 from aiohttp_cache_middleware._stores import DiskStore
+from aiohttp_cache_middleware._stores._database import Database
 from aiohttp_cache_middleware._stores._directory import file_system_type
 from aiohttp_cache_middleware._stores._records import RawDisk
 
@@ -161,6 +162,22 @@ class TestBodies:
         assert await filled.open_body(key_of(2), entry.body) is None
         assert await filled.get(key_of(2)) is None
 
+    async def test_a_body_that_is_cut_after_it_was_verified_has_no_end(
+        self, filled: DiskStore, directory: Path
+    ) -> None:
+        entry = await filled.get(key_of(2))
+        assert isinstance(entry, StoredResponse)
+        assert not isinstance(entry.body, bytes)
+        reader = await filled.open_body(key_of(2), entry.body)
+        assert reader is not None
+        os.truncate(body_file(directory), len(LARGE) // 2)
+        with pytest.raises(StoreError, match="cut off"):
+            reader.load()
+        assert len(await reader.read(len(LARGE))) == len(LARGE) // 2
+        with pytest.raises(StoreError, match="cut off"):
+            await reader.read(1)
+        reader.close()
+
     async def test_verify_can_repair(self, filled: DiskStore, directory: Path) -> None:
         body_file(directory).unlink()
         report = await filled.verify(repair=True)
@@ -236,6 +253,27 @@ class TestDamage:
             assert len(list(directory.glob("bad-*"))) == 1
             assert await filled.count() == 1
 
+    async def test_what_is_written_when_damage_shows_is_kept(self, filled: DiskStore, directory: Path) -> None:
+        await filled.aclose()
+        assert await filled.get(key_of(1)) is not None
+        (directory / "v1" / "cache.db").write_bytes(b"not a database" * 1000)
+        put(filled, 3)
+        put(filled, 4, body=LARGE)
+        await filled.flush()
+        assert await filled.get(key_of(3)) == a_response(3)
+        assert await filled.get(key_of(4)) is None  # its body went with what was set aside
+        assert (await filled.verify()).ok
+
+    def test_what_comes_in_place_of_a_damaged_store_is_not_set_aside_too(self, directory: Path) -> None:
+        one, other = Database.open(directory, None), Database.open(directory, None)
+        one.close()
+        one.set_aside()
+        new = Database.open(directory, None)
+        other.close()
+        other.set_aside()
+        assert new.is_current()
+        new.close()
+
     @pytest.mark.parametrize(
         "statement",
         [
@@ -262,6 +300,18 @@ class TestDamage:
         await filled.aclose()
         (directory / "v1" / "cache.db").write_bytes(b"?" * 5000)
         assert await make_disk_store().secret() == secret
+
+    @pytest.mark.parametrize("size", [0, 5, 31, 33])
+    async def test_a_secret_of_another_length_is_made_anew(
+        self, filled: DiskStore, directory: Path, make_disk_store: Make, size: int
+    ) -> None:
+        """It would be easier to guess, and with it what keys stand for."""
+        await filled.aclose()
+        (directory / "secret").write_bytes(b"?" * size)
+        secret = await make_disk_store().secret()
+        assert len(secret) == 32
+        assert b"?" * 5 not in secret
+        assert (directory / "secret").read_bytes() == secret
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
