@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -411,12 +412,13 @@ class TestBodies:
     ) -> None:
         put(disk_store, 1, body=bytes(MIB))
         await disk_store.aclose()
+        (known,) = directory.glob("v1/bodies/*/*")
         (folder := directory / "v1" / "bodies" / "ab").mkdir(exist_ok=True)
         left = [folder / f"{'0' * 30}.body", directory / "v1" / "spool" / "1.part"]
-        young, foreign = folder / f"{'1' * 30}.body", folder / "notes.txt"
-        for path in (*left, young, foreign):
+        young, foreign = folder / f"{'1' * 30}.body", [folder / "notes.txt", folder / "notes.body"]
+        for path in (*left, young, *foreign):
             path.write_bytes(b"?")
-        for path in (*left, foreign):
+        for path in (*left, known, *foreign):
             os.utime(path, (0, 0))
         (directory / "v1" / "swept").unlink()
         report = await disk_store.verify()
@@ -426,8 +428,29 @@ class TestBodies:
         store = make_disk_store()
         put(store, 3)
         await store.flush()
-        assert [path.exists() for path in (*left, young, foreign)] == [False, False, True, True]
+        assert [path for path in (*left, known, young, *foreign) if path.exists()] == [known, young, *foreign]
         assert (await store.verify()).ok
+
+    @pytest.mark.parametrize("how", ["swept", "repaired"])
+    async def test_a_body_without_record_goes(
+        self, disk_store: DiskStore, directory: Path, make_disk_store: Make, how: str
+    ) -> None:
+        put(disk_store, 1, body=bytes(MIB))
+        put(disk_store, 2)
+        await disk_store.aclose()
+        with contextlib.closing(sqlite3.connect(directory / "v1" / "cache.db")) as connection, connection:
+            connection.execute("DELETE FROM Cache WHERE key = ?", (key_of(1),))
+        (body,) = directory.glob("v1/bodies/*/*")
+        store = make_disk_store()
+        assert (await store.verify()).orphans == (body.relative_to(directory / "v1").as_posix(),)
+        if how == "swept":
+            (directory / "v1" / "swept").unlink()
+            put(store, 3)
+            await store.flush()
+        else:
+            await store.verify(repair=True)
+        assert (await store.verify()).ok
+        assert not body.exists()
 
     async def test_a_planted_reference_opens_nothing_elsewhere(self, disk_store: DiskStore, directory: Path) -> None:
         reference = BodyRef("../../../secret", 10)

@@ -407,9 +407,9 @@ class TestDirectory:
     )
     def test_network_file_systems_are_recognised(self, path: str, expected: str) -> None:
         mounts = (
+            "24 23 0:50 / /data/net rw - nfs4 server:/export rw\n"
             "22 1 0:20 / / rw - overlay overlay rw\n"
             "23 22 254:1 / /data rw,noatime shared:1 - ext4 /dev/vda rw\n"
-            "24 23 0:50 / /data/net rw - nfs4 server:/export rw\n"
             "25 23 0:51 / /data/net\\040work rw - cifs //server/share rw\n"
             "garbage\n"
         )
