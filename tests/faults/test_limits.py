@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,28 @@ async def test_beyond_64_mib_waiting_responses_are_not_stored_but_counted_and_ar
     assert store._queue.size == 0
     assert await cache.responses.count() == 301 - not_stored
     assert await is_hit(session, origin.url("/sized?n=1&size=250000"))
+
+
+async def test_a_disk_that_stands_still_holds_no_request_for_longer_than_the_deadline(
+    make: Make, origin: Origin
+) -> None:
+    serve_known_content(origin)
+    session = make()
+    await is_right(session, origin, "/large1")
+    await written(session)
+    store = get_cache(session)._core.store
+    assert isinstance(store, DiskStore)
+    go_on = threading.Event()
+    store._lanes.files.run(go_on.wait)
+    try:
+        # A body that can't be opened; the same, fetched again, that can't be written; another that can't.
+        for path in ("/large1", "/large1", "/large2", "/large2"):
+            assert not await asyncio.wait_for(is_right(session, origin, path), 10)
+    finally:
+        go_on.set()
+    await written(session)
+    assert await is_right(session, origin, "/large1")
+    assert await is_right(session, origin, "/large2")
 
 
 @pytest.mark.parametrize("times", [1, 5])

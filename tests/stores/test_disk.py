@@ -196,6 +196,18 @@ class TestProcesses:
         run(directory, "asyncio.run(store.clear())")
         assert await present(disk_store, range(5)) == []
 
+    async def test_a_commit_that_left_no_mark_is_seen_all_the_same(
+        self, disk_store: DiskStore, directory: Path
+    ) -> None:
+        """As of a process that was killed in between."""
+        put(disk_store, 1)
+        await disk_store.flush()
+        assert await disk_store.get(key_of(1)) == a_response(1)
+        with contextlib.closing(sqlite3.connect(directory / "v1" / "cache.db")) as connection, connection:
+            connection.execute("DELETE FROM Cache")
+        disk_store._checked_time = 0.0
+        assert await disk_store.get(key_of(1)) is None
+
     async def test_a_directory_that_another_process_made_anew_is_the_one_in_use(
         self, disk_store: DiskStore, directory: Path
     ) -> None:
