@@ -149,6 +149,7 @@ def content_below(path: Path) -> dict[str, bytes]:
 async def test_nobody_else_can_read_what_is_stored_whatever_the_umask(
     make: Make, origin: Origin, directory: Path, umask: int
 ) -> None:
+    directory.parent.chmod(0o2755)  # which hands this bit on to what is made in it
     before = os.umask(umask)
     try:
         session = make()
