@@ -281,6 +281,36 @@ class TestProcesses:
         assert asyncio.run(store.verify()).ok
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_a_forked_child_keeps_what_it_stores_though_its_parent_closes(
+        self, directory: Path, make_disk_store: Make
+    ) -> None:
+        """SQLite would have the parent remove the log, with a child that only seems to have its own locks."""
+        code = """
+            put(1)
+            asyncio.run(store.flush())
+            asyncio.run(store.get(key_of(1)))
+            told, may_go_on = os.pipe(), os.pipe()
+            child = os.fork()
+            if child:
+                os.read(told[0], 1)
+                asyncio.run(store.aclose())
+                os.write(may_go_on[1], b"x")
+                assert os.waitpid(child, 0)[1] == 0
+            else:
+                put(2)
+                asyncio.run(store.flush())
+                os.write(told[1], b"x")
+                os.read(may_go_on[0], 1)
+                put(3)
+                asyncio.run(store.flush())
+                os._exit(0)
+        """
+        run(directory, code)
+        store = make_disk_store()
+        assert asyncio.run(present(store, range(5))) == [1, 2, 3]
+        assert asyncio.run(store.verify()).ok
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     @pytest.mark.parametrize("lane", ["writer", "files", "opener"])
     def test_a_fork_waits_for_what_a_thread_is_at(self, lane: str, directory: Path) -> None:
         code = f"""
