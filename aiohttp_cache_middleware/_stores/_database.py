@@ -275,9 +275,8 @@ class Database:
         the parent's does: then the child's own ones take none, and the parent, closing as the last who seems to be
         there, removes the log that the child goes on writing to.
         """
-        for reader in (self._spare, *self._readers.values()):
-            if reader is not None and not reader.close_at_rest():
-                _left_by_fork.append(reader)
+        readers = (self._spare, *self._readers.values())
+        _left_by_fork.extend(reader for reader in readers if reader is not None and not reader.close_at_rest())
         if self._records is not None:
             if is_writer_at_rest:
                 self._records.close_in_child()

@@ -92,7 +92,8 @@ HOSTILE: dict[str, Callable[[str], bytes]] = {
     "an extension type": lambda key: sealed(key, msgpack.packb(msgpack.ExtType(1, b"x" * 10))),
     "a timestamp": lambda key: sealed(key, b"\xd6\xff\x00\x00\x00\x00"),
     "many empty maps": lambda key: sealed(key, b"\xdd\x00\x03\xff\x00" + b"\x80" * 0x3FF00),
-    "metadata beyond the limit": lambda key: sealed(key, msgpack.packb(facts(reason="x" * 300_000))),
+    "metadata beyond the limit": lambda key: sealed(key, msgpack.packb(facts(headers=["X-A", "x" * 8] * 30_000))),
+    "a text beyond the limit": lambda key: sealed(key, msgpack.packb(facts(reason="x" * 300_000))),
     "nothing": lambda key: b"",
     "only a header": lambda key: sealed(key, b"")[:26],
     "a pickle": lambda key: pickle.dumps(facts()),
@@ -100,6 +101,12 @@ HOSTILE: dict[str, Callable[[str], bytes]] = {
     "a lifetime that is no number": lambda key: sealed(key, msgpack.packb(facts(created_time=float("nan")))),
     "created at no time": lambda key: sealed(key, msgpack.packb(facts(created_time=float("-inf")))),
     "expires at no time": lambda key: sealed(key, msgpack.packb(facts(expires_time=float("nan")))),
+    "received at no time": lambda key: sealed(key, msgpack.packb(facts(response_time=float("nan")))),
+    "requested at no time": lambda key: sealed(key, msgpack.packb(facts(request_time=float("inf")))),
+    "a status below all": lambda key: sealed(key, msgpack.packb(facts(status=99))),
+    "a reason that is none": lambda key: sealed(key, msgpack.packb(facts(reason=None))),
+    "a URL that is no text": lambda key: sealed(key, msgpack.packb(facts(url=7))),
+    "a version that is no number": lambda key: sealed(key, msgpack.packb(facts(major="1"))),
     "a status beyond all": lambda key: sealed(key, msgpack.packb(facts(status=2**40))),
     "line breaks in a field": lambda key: sealed(key, msgpack.packb(facts(headers=["ETag", '"1"\r\nX-Evil: 1']))),
     "line breaks in a name": lambda key: sealed(key, msgpack.packb(facts(headers=["X-Evil: 1\r\nETag", '"1"']))),
@@ -133,9 +140,10 @@ async def test_management_goes_past_a_planted_record(make: Make, origin: Origin,
     session = make()
     await is_right(session, origin, "/1")
     await session.close()
-    plant(directory, HOSTILE[what](key_in(directory)))
+    plant(directory, HOSTILE[what](key := key_in(directory)))
     session = make()
     cache = get_cache(session)
+    assert (await cache.verify()).damaged == (key,)
     assert len(await cache.urls()) <= 1
     async for stored in cache.responses.values():
         assert stored.created_at is not None
@@ -210,6 +218,7 @@ async def test_planted_rows_run_nothing_and_name_no_file_elsewhere(
     [
         "CREATE TRIGGER t AFTER INSERT ON Cache BEGIN DELETE FROM Cache; END",
         "CREATE VIEW v AS SELECT * FROM Cache",
+        "ALTER TABLE Cache ADD COLUMN more GENERATED ALWAYS AS (zeroblob(9)) VIRTUAL",
         "INSERT INTO Settings VALUES ('_directory', '/tmp')",
         "INSERT INTO Settings VALUES ('disk_x', 1)",
         "UPDATE Settings SET value = 'none' WHERE key = 'eviction_policy'",

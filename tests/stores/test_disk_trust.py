@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -115,6 +116,14 @@ class TestRows:
             disk.put(value if value != "text" else b"text")
         with pytest.raises(OSError, match="refused"):
             disk.filename()
+
+    @pytest.mark.parametrize("mode", [1, 2, 3, 4])
+    def test_the_disk_reads_no_file_elsewhere(self, tmp_path: Path, mode: int) -> None:
+        (elsewhere := tmp_path / "elsewhere").write_bytes(b"precious")
+        disk = RawDisk(str(tmp_path / "cache"))
+        for name in ("../elsewhere", str(elsewhere)):
+            with pytest.raises(OSError, match="refused"):
+                disk.fetch(mode, name, None, False)
 
     def test_the_disk_keeps_diskcache_itself_from_unpickling(self, tmp_path: Path) -> None:
         with diskcache.Cache(str(tmp_path), disk=diskcache.Disk) as plain:
@@ -294,6 +303,26 @@ class TestDamage:
         assert len(list(directory.glob("bad-*"))) == 1
         assert put(filled, 1)
         assert await filled.count() == 1
+
+    async def test_a_trigger_of_ours_that_does_something_else_is_set_aside(
+        self, filled: DiskStore, directory: Path
+    ) -> None:
+        execute(directory, "DROP TRIGGER Settings_count_insert")
+        execute(
+            directory,
+            "CREATE TRIGGER Settings_count_insert AFTER INSERT ON Cache BEGIN UPDATE Cache SET value = 'planted'; END",
+        )
+        assert await filled.get(key_of(1)) is None
+        assert len(list(directory.glob("bad-*"))) == 1
+
+    async def test_a_database_with_pages_of_another_size_is_set_aside(self, filled: DiskStore, directory: Path) -> None:
+        with contextlib.closing(sqlite3.connect(directory / "v1" / "cache.db", isolation_level=None)) as connection:
+            for statement in ("journal_mode = delete", "page_size = 4096"):
+                connection.execute(f"PRAGMA {statement}").fetchall()
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA journal_mode = wal").fetchall()
+        assert await filled.get(key_of(1)) is None
+        assert len(list(directory.glob("bad-*"))) == 1
 
     async def test_the_secret_survives(self, filled: DiskStore, directory: Path, make_disk_store: Make) -> None:
         secret = await filled.secret()
