@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from aiohttp_cache_middleware import StoreError, get_cache
+from aiohttp_cache_middleware._model import VariantIndex
 from aiohttp_cache_middleware._stores import DiskStore
 from aiohttp_cache_middleware._variants import MAX_VARIANTS
 from tests.asking import ask, is_hit
@@ -91,6 +92,27 @@ async def test_one_body_takes_at_most_half_and_evicts_no_more_than_its_room(make
     assert await get_cache(session).responses.count() == 41
 
 
+async def test_a_body_that_will_not_be_kept_takes_no_more_room_while_it_arrives(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    @origin.on("/endless")
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(40):
+            await response.write(bytes(MIB))
+        return response
+
+    session = make(max_size=8 * MIB)
+    peak = 0
+    async with session.get(origin.url("/endless")) as response:
+        async for _ in response.content.iter_chunked(MIB):
+            peak = max(peak, usage_or_zero(directory))
+    await written(session)
+    assert max(peak, usage(directory)) <= 12 * MIB
+    assert await get_cache(session).responses.count() == 0
+
+
 async def test_max_body_size(make: Make, origin: Origin, directory: Path) -> None:
     serve_sizes(origin)
     session = make(max_body_size=500_000)
@@ -110,6 +132,8 @@ async def test_variants_of_one_url_are_bounded(make: Make, origin: Origin, direc
         await ask(session, origin.url("/a"), headers={"X-One": str(number)})
     await written(session)
     assert await get_cache(session).responses.count() == MAX_VARIANTS
+    entries = [entry async for _, entry in get_cache(session)._core.store.scan()]
+    assert [len(entry.variants) for entry in entries if isinstance(entry, VariantIndex)] == [MAX_VARIANTS]
     assert execute(directory, "SELECT COUNT(*) FROM Cache") == [(MAX_VARIANTS + 1,)]
     assert await is_hit(session, origin.url("/a"), headers={"X-One": str(3 * MAX_VARIANTS - 1)})
 
@@ -187,6 +211,8 @@ async def test_removals_that_can_not_be_written_hold_up_nothing_and_are_not_forg
     execute(directory, "DROP TRIGGER t")
     await written(session)
     assert [await cache.contains(key=key) for key in keys] == [False] * 10 + [True] * 10
+    left = execute(directory, "SELECT key FROM Cache")  # what is not only taken for gone
+    assert sorted(left) == sorted((key,) for key in keys[10:])
 
 
 # --- time ---
