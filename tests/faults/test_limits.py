@@ -173,6 +173,7 @@ async def test_a_disk_that_stands_still_holds_no_request_for_longer_than_the_dea
     make: Make, origin: Origin
 ) -> None:
     serve_known_content(origin)
+    serve_sizes(origin)
     session = make()
     await is_right(session, origin, "/large1")
     await written(session)
@@ -184,6 +185,10 @@ async def test_a_disk_that_stands_still_holds_no_request_for_longer_than_the_dea
         # A body that can't be opened; the same, fetched again, that can't be written; another that can't.
         for path in ("/large1", "/large1", "/large2", "/large2"):
             assert not await asyncio.wait_for(is_right(session, origin, path), 10)
+        # More than may wait for the disk.
+        response = await asyncio.wait_for(ask(session, origin.url(f"/sized?n=1&size={12 * MIB}")), 10)
+        assert response.size == 12 * MIB
+        assert get_cache(session).stats.not_stored["the store takes too long to write a large body"] == 1
     finally:
         go_on.set()
     await written(session)
