@@ -160,7 +160,8 @@ class DiskSpool:
         """Remove what was written."""
         if not self._ended:
             self._ended = True
-            self._gathered.clear()
+            self._accepted -= self._gathered_size  # which is written no more
+            self._gathered, self._gathered_size = [], 0
             self._lane.run(self._remove)
 
     def land(self) -> Future[BodyFile]:

@@ -158,6 +158,29 @@ class TestRoom:
         assert await present(store, range(10)) == [1, 2, 3, 4]
         assert put(store, 9)
 
+    async def test_bodies_that_wait_for_their_files_count_too(
+        self, make_disk_store: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(queue_module, "QUEUE_LIMIT", 4 * MIB)
+        store = make_disk_store()
+        await store.secret()
+        gate = threading.Event()
+        store._lanes.files.run(gate.wait)
+        for number in range(4):
+            spool = store.spool()
+            spool.write(bytes(MIB))
+            accepted = store.put(key_of(number), a_response(number, body=b""), tag="tag", spool=spool)
+            assert accepted is (number < 3)
+        with pytest.raises(StoreError, match="too much waits"):
+            store.spool()
+        with pytest.raises(StoreError, match="too much waits"):
+            put(store, 4, body=bytes(MIB))
+        assert not put(store, 5)
+        gate.set()
+        await store.flush()
+        assert await present(store, range(10)) == [0, 1, 2]
+        assert put(store, 5, body=bytes(MIB))
+
     async def test_a_record_takes_little_more_than_its_response(self, make_disk_store: Make) -> None:
         store = make_disk_store()
         for number in range(500):
