@@ -113,6 +113,31 @@ async def test_a_body_that_will_not_be_kept_takes_no_more_room_while_it_arrives(
     assert await get_cache(session).responses.count() == 0
 
 
+async def test_bodies_that_arrive_while_nothing_can_be_evicted_take_no_room(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    serve_sizes(origin)
+    session = make(max_size=8 * MIB)
+    for number in range(3):
+        await ask(session, origin.url(f"/sized?n={number}&size={5 * MIB // 2}"))
+    await written(session)
+    store = get_cache(session)._core.store
+    assert isinstance(store, DiskStore)
+    go_on = threading.Event()
+    store._lanes.writer.run(go_on.wait)
+    try:
+        for number in range(3, 6):
+            response = await ask(session, origin.url(f"/sized?n={number}&size={3 * MIB}"))
+            assert response.size == 3 * MIB
+        await asyncio.wrap_future(store._lanes.files.submit(lambda: None))  # what will be written of them is written
+        assert usage(directory) <= 12 * MIB
+    finally:
+        go_on.set()
+    with pytest.raises(StoreError):
+        await written(session)
+    assert (await get_cache(session).verify()).ok
+
+
 async def test_max_body_size(make: Make, origin: Origin, directory: Path) -> None:
     serve_sizes(origin)
     session = make(max_body_size=500_000)
