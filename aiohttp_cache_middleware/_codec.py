@@ -50,6 +50,11 @@ _TYPES: Final = frozenset(
     for reference in (tuple, NoneType)
 )
 
+
+def _refuse_map(_: object) -> None:
+    raise UndecodableError("a map, of which there are none")
+
+
 # Bounds keep a hostile record from costing more memory and time than its own size.
 _unpacker_options: Final[dict[str, Any]] = {
     "use_list": False,
@@ -60,6 +65,7 @@ _unpacker_options: Final[dict[str, Any]] = {
     "max_bin_len": MAX_METADATA,
     "max_array_len": 65_536,
     "max_map_len": 0,
+    "object_hook": _refuse_map,  # the empty ones: 64 bytes for each of the record's
     "max_ext_len": 0,
 }
 

@@ -16,8 +16,12 @@ MEMORY_LIMIT = 256 * 1024
 PENDING_LIMIT = 4 * 1024 * 1024
 """Bytes that may wait for the disk before the caller's reading waits too."""
 
+DISK_PATIENCE = 2.0
+"""Seconds for which a caller's reading waits for a disk that is behind; then the body is not stored."""
+
 TOO_LARGE = "larger than max_body_size"
 NO_ROOM = "the store has no room for a large body"
+TOO_SLOW = "the store takes too long to write a large body"
 
 
 class Capture:
@@ -80,9 +84,13 @@ class Capture:
                 self._move_to_spool()
 
     async def drain(self) -> None:
-        """Wait until the disk has caught up."""
-        if self._spool is not None and not self._is_over:
-            await self._spool.drain()
+        """Wait until the disk has caught up; not for one that stands still."""
+        if self._spool is None or self._is_over:
+            return
+        try:
+            await asyncio.wait_for(self._spool.drain(), DISK_PATIENCE)
+        except asyncio.TimeoutError:
+            self.lost(TOO_SLOW)
 
     def arrived(self) -> None:
         """The origin's end of body is here, intact."""

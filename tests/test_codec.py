@@ -107,6 +107,27 @@ def test_no_changed_byte_goes_unnoticed(key: str, entry: Entry, data: st.DataObj
         codec.decode(key, bytes(record))
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(A_RESPONSE, id="a response"),
+        pytest.param(A_RESPONSE.replace(body=BodyRef("0" * 32, 7)), id="a response with a body file"),
+        pytest.param(A_RESPONSE.replace(body=b"a" * LEAST), id="a compressed response"),
+        pytest.param(VariantIndex("http://x/", (Variant("k", ()),)), id="an index"),
+        pytest.param(VariantIndex("http://x/", ()), id="an empty index"),
+    ],
+)
+def test_no_flipped_bit_goes_unnoticed(entry: Entry) -> None:
+    """Nor one of the header, which would make another kind of it: a body file's response one without body."""
+    codec = Codec(compress=True)
+    record = codec.encode("k", entry)
+    for bit in range(8 * len(record)):
+        changed = bytearray(record)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(UndecodableError):
+            codec.decode("k", bytes(changed))
+
+
 @given(keys, keys, entries)
 def test_a_record_answers_its_own_key_only(key: str, other: str, entry: Entry) -> None:
     record = Codec().encode(key, entry)
@@ -179,6 +200,7 @@ def test_a_single_wrong_fact_is_undecodable_or_of_the_right_type(position: int, 
     [
         pytest.param(b"\x91" * 200_000, id="deep nesting"),
         pytest.param(b"\xdd\xff\xff\xff\xff", id="array of 4 G"),
+        pytest.param(b"\xdd\x01\x00\x00\x00", id="array of 16 M"),
         pytest.param(b"\xdf\xff\xff\xff\xff", id="map of 4 G"),
         pytest.param(b"\xdb\xff\xff\xff\xff", id="string of 4 GB"),
         pytest.param(b"\xc9\xff\xff\xff\xff\x01", id="extension of 4 GB"),
@@ -188,10 +210,16 @@ def test_a_single_wrong_fact_is_undecodable_or_of_the_right_type(position: int, 
         pytest.param(b"\xdc\xff\xff" + b"\x80" * 65_535, id="many empty maps"),
     ],
 )
-def test_hostile_msgpack_is_refused(metadata: bytes) -> None:
+def test_hostile_msgpack_is_refused_and_takes_no_memory(metadata: bytes) -> None:
     for kind in range(4):
-        with pytest.raises(UndecodableError):
-            Codec().decode("key", sealed(metadata, kind))
+        record = sealed(metadata, kind)
+        tracemalloc.start()
+        try:
+            with pytest.raises(UndecodableError):
+                Codec().decode("key", record)
+            assert tracemalloc.get_traced_memory()[1] < 2**21
+        finally:
+            tracemalloc.stop()
 
 
 @pytest.mark.parametrize("position", [6, 8])
@@ -210,6 +238,30 @@ def test_metadata_is_bounded() -> None:
     huge = A_RESPONSE.replace(headers=(("A", "b" * MAX_METADATA),))
     with pytest.raises(UnencodableError):
         Codec().encode("key", huge)
+    facts = facts_of(A_RESPONSE.replace(headers=(("A", "b" * 8),) * (MAX_METADATA // 10)))
+    with pytest.raises(UndecodableError):
+        Codec().decode("key", sealed(msgpack.packb(facts)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("status", 99),
+        ("status", 1000),
+        *(
+            (name, value)
+            for name in ("request_time", "response_time", "created_time")
+            for value in (math.nan, math.inf)
+        ),
+        *((name, -(2.0**35)) for name in ("request_time", "response_time", "created_time")),
+        ("expires_time", math.nan),
+        ("expires_time", -math.inf),
+    ],
+)
+def test_facts_that_can_not_be_are_undecodable(name: str, value: float) -> None:
+    record = Codec().encode("key", A_RESPONSE.replace(**{name: value}))
+    with pytest.raises(UndecodableError):
+        Codec().decode("key", record)
 
 
 def test_a_newer_format_is_undecodable() -> None:

@@ -182,6 +182,25 @@ async def test_secrets_of_a_request_are_not_found_on_disk(
     assert SECRET.encode() not in on_disk
 
 
+OF_CREDENTIALS = """
+    Authorization Cookie Proxy-Authorization Api-Key ApiKey X-Access-Token X-Amz-Security-Token X-Api-Key X-Api-Token
+    X-Auth-Key X-Auth-Token X-Authorization X-CSRF-Token X-Goog-Api-Key X-Session-Token X-Vault-Token X-XSRF-Token
+    Private-Token Job-Token
+"""
+
+
+@pytest.mark.parametrize("name", OF_CREDENTIALS.split())
+async def test_no_field_that_is_known_for_credentials_is_found_on_disk(
+    make: Make, origin: Origin, tmp_path: Path, name: str
+) -> None:
+    async with make() as session:
+        await ask(session, origin.url("/me"), headers={name: SECRET, "X-Other": "a public marker"})
+        assert origin.seen[0].headers[name] == SECRET
+    on_disk = everything_in(tmp_path / "cache")
+    assert b"a public marker" in on_disk
+    assert SECRET.encode() not in on_disk
+
+
 async def test_user_info_and_passwords_are_not_found_on_disk(make: Make, origin: Origin, tmp_path: Path) -> None:
     async with make() as session:
         await ask(session, str(URL(origin.url("/me")).with_user("alice").with_password(SECRET)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from aiohttp_cache_middleware import CacheMiddleware, CacheOptions, MemoryStore, StoreError, get_cache
-from aiohttp_cache_middleware._stores import Store
+from aiohttp_cache_middleware._stores import DiskStore, Store
 from tests.asking import ask, is_hit
 from tests.conftest import Origin
 
@@ -30,8 +31,8 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 class BrokenStore:
     """A store in which some methods raise."""
 
-    def __init__(self, broken: list[str], error: Exception) -> None:
-        self._store = MemoryStore()
+    def __init__(self, broken: list[str], error: Exception, store: Store | None = None) -> None:
+        self._store = store or MemoryStore()
         self._broken = broken
         self._error = error
 
@@ -46,7 +47,7 @@ class BrokenStore:
         def fail(*args: object, **kwargs: object) -> Any:
             raise self._error
 
-        return fail
+        return fail() if name == "known_secret" else fail
 
 
 def caching(store: Any, **options: Any) -> CacheMiddleware:
@@ -83,6 +84,44 @@ async def test_a_store_whose_methods_raise(
     if broken != ["delete"] and broken != ["open_body"] and broken != ["tagged"]:  # a MemoryStore's bodies are inside
         assert len(warnings_of(caplog)) == 1
         assert cache.stats.store_errors > 0
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("broken", ["tagged", "delete"])
+async def test_a_store_in_which_nothing_can_be_made_invalid(
+    origin: Origin, broken: str, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    origin.text("/a", "hello", Cache_Control="max-age=60")
+    cache = caching(BrokenStore([broken], error), cache_control=True)
+    with caplog.at_level(logging.WARNING):
+        async with ClientSession(middlewares=[cache]) as session:
+            for method in ("GET", "POST", "POST"):
+                assert (await ask(session, origin.url("/a"), method)).status == 200
+    assert len(warnings_of(caplog)) == 1
+    assert cache.stats.store_errors == 2
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+async def test_a_store_whose_large_bodies_can_not_be_opened(origin: Origin, tmp_path: Path, error: Exception) -> None:
+    origin.text("/large", bytes(2**21))
+    cache = caching(BrokenStore(["open_body"], error, DiskStore(tmp_path / "cache", max_size=None)))
+    async with ClientSession(middlewares=[cache]) as session:
+        for _ in range(3):
+            assert len(await (await ask(session, origin.url("/large"))).text()) == 2**21
+    assert cache.stats.store_errors == 2
+    await cache.aclose()
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("broken", ["secret", "known_secret"])
+async def test_many_at_once_without_a_secret(origin: Origin, broken: str, error: Exception) -> None:
+    store = BrokenStore([], error)
+    cache = caching(store)
+    store._broken.append(broken)
+    async with ClientSession(middlewares=[cache]) as session:
+        for response in await asyncio.gather(*(ask(session, origin.url("/a")) for _ in range(5))):
+            assert response.status == 200
+    assert cache.stats.store_errors > 0
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

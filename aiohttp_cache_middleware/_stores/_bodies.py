@@ -160,7 +160,8 @@ class DiskSpool:
         """Remove what was written."""
         if not self._ended:
             self._ended = True
-            self._gathered.clear()
+            self._accepted -= self._gathered_size  # which is written no more
+            self._gathered, self._gathered_size = [], 0
             self._lane.run(self._remove)
 
     def land(self) -> Future[BodyFile]:
@@ -322,10 +323,13 @@ class DiskBodyReader:
 
 
 def open_body_file(home: Path, identifier: str, size: int, lane: Lane) -> DiskBodyReader | None:
-    """Open a body's file; ``None`` where it is missing or of another length."""
+    """Open a body's file; ``None`` where it is missing or of another length, or *identifier* is none of ours."""
+    name = body_name(identifier)
+    if not is_body_name(name):
+        return None
     try:
         # O_NONBLOCK: opening a pipe that somebody put there would wait for ever; for a file it means nothing.
-        descriptor = open_private(home / body_name(identifier), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = open_private(home / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
     status = os.fstat(descriptor)

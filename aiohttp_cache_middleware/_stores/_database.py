@@ -39,7 +39,7 @@ _READER_CACHE: Final = 2 * 1024  # KiB of pages per reader
 _ORPHAN_AGE: Final = 3600.0  # seconds after which a file that no row knows is left over rather than arriving
 _DATABASE, _TOKEN, _MARKS, _SWEPT = "cache.db", "token", "marks", "swept"
 _SWEEP_EVERY: Final = 24 * 3600.0  # seconds
-# Held until the process ends: closing a connection that the parent made would undo the parent's locks.
+# Held until the process ends: closing what another thread was at when the parent forked would wait for ever.
 _left_by_fork: list[object] = []
 
 
@@ -97,6 +97,14 @@ class Reader:
         """Close the connection, when no thread is reading from it."""
         with self.lock:
             self._connection.close()
+
+    def close_at_rest(self) -> bool:
+        """Close the connection unless a thread is reading from it; tell which."""
+        is_at_rest = self.lock.acquire(blocking=False)
+        if is_at_rest:
+            self._connection.close()
+            self.lock.release()
+        return is_at_rest
 
 
 class Database:
@@ -259,9 +267,22 @@ class Database:
                 reader.close()
         self.marks.close()
 
-    def leave_to_parent(self) -> None:
-        """Let go of everything without closing it, in a child process."""
-        _left_by_fork.append(self)
+    def leave_to_parent(self, *, is_writer_at_rest: bool) -> None:
+        """
+        Let go of everything, in a child process, before it opens its own.
+
+        A connection that is still open here counts for SQLite as one that holds its lock on the database, though only
+        the parent's does: then the child's own ones take none, and the parent, closing as the last who seems to be
+        there, removes the log that the child goes on writing to.
+        """
+        readers = (self._spare, *self._readers.values())
+        _left_by_fork.extend(reader for reader in readers if reader is not None and not reader.close_at_rest())
+        if self._records is not None:
+            if is_writer_at_rest:
+                self._records.close_in_child()
+            else:
+                _left_by_fork.append(self._records)
+        self.marks.close()
 
     def _look(self) -> tuple[int, int, int]:
         token = os.stat(self.home / _TOKEN)  # noqa: PTH116 (half the cost of Path.stat, and on a request's way)

@@ -50,18 +50,20 @@ def prepare(root: Path) -> None:
             raise StoreError("directory refused: it belongs to another user")
     if not stat.S_ISDIR(status.st_mode):
         raise StoreError("directory refused: it is not a directory")
-    if os.name == "posix" and status.st_mode & 0o022:
+    if _others_may_write(status):
         raise StoreError("directory refused: others may write to it")
     if file_system_type(root) in _NETWORK_FILE_SYSTEMS:
         raise StoreError("directory refused: it is on a network file system")
 
 
 def check_is_private(path: Path, *, is_directory: bool) -> None:
-    """Raise `StoreError` unless *path* is our own, and a plain file or directory rather than a link to one."""
+    """Raise `StoreError` unless *path* is for us alone, and a plain file or directory rather than a link to one."""
     status = os.lstat(path)
     right_kind = stat.S_ISDIR if is_directory else stat.S_ISREG
     if not right_kind(status.st_mode) or not _is_ours(status):
         raise StoreError("directory refused: it holds a link or a file of another user")
+    if _others_may_write(status):
+        raise StoreError("directory refused: it holds what others may write to")
 
 
 def make_private(path: Path) -> None:
@@ -194,6 +196,10 @@ def _make_directories(path: Path) -> None:
 
 def _is_ours(status: os.stat_result) -> bool:
     return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+
+
+def _others_may_write(status: os.stat_result) -> bool:
+    return os.name == "posix" and bool(status.st_mode & 0o022)
 
 
 def _flock(descriptor: int) -> None:

@@ -243,18 +243,24 @@ class DiskStore:
         return None
 
     def _has_room(self, size: int, spool: BodySpool | None) -> bool:
-        total, waiting = (size, 0) if spool is None else (spool.size, spool.pending)
+        total = size if spool is None else spool.size
         if self._max_size is not None and total > self._max_size // 2:
             return False
-        return self._queue.has_room(size + waiting)
+        return self._queue.has_room(size + self._waiting_for_files())
+
+    def _waiting_for_files(self) -> int:
+        """Bytes of bodies, accepted or not, that are in memory until the lane of files has written them."""
+        return sum(spool.pending for spool in self._writing.spools())
 
     # Large bodies
 
     def spool(self) -> DiskSpool:
-        """Make room for a large body that is arriving."""
+        """Make room for a large body that is arriving; refuses (`StoreError`) while too much waits to be written."""
+        if not self._queue.has_room(self._waiting_for_files()):
+            raise StoreError("too much waits to be written")
         limit = float("inf") if self._max_size is None else self._max_size // 2
         spool = DiskSpool(self._lanes.files, self._opening.home, self._seal, limit, self._writing.may_grow)
-        self._writing.spools.add(spool)
+        self._writing.make_room_for(spool)
         return spool
 
     async def open_body(self, key: str, body: BodyRef) -> BodyReader | None:

@@ -29,6 +29,7 @@ class Lane:
 
     Attributes:
         at_end: Run in the thread when it ends, to give back what belongs to it.
+        is_paused: Whether it is in the middle of nothing, and stays so.
     """
 
     def __init__(self, name: str, owner: object) -> None:
@@ -38,6 +39,7 @@ class Lane:
         self._jobs: deque[tuple[Callable[[], object], object]] = deque()
         self._changed = threading.Condition(threading.Lock())
         self._at_work = threading.Lock()
+        self.is_paused = False
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._has_no_thread = False  # while the caller of `run` does the work
@@ -82,10 +84,12 @@ class Lane:
 
     def pause(self, timeout: float) -> bool:
         """Wait for the job under way and let none begin until `resume`; tell whether it ended in *timeout* seconds."""
-        return not self.is_current() and self._at_work.acquire(timeout=timeout)
+        self.is_paused = not self.is_current() and self._at_work.acquire(timeout=timeout)
+        return self.is_paused
 
     def resume(self) -> None:
         """Go on after a `pause`."""
+        self.is_paused = False
         self._at_work.release()
 
     def stop(self, timeout: float) -> bool:

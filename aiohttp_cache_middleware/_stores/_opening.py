@@ -105,9 +105,9 @@ class Opening:
             self._let_go(database)
 
     def leave_to_parent(self) -> None:
-        """Let go of everything without closing it, in a child process."""
+        """Let go of everything, in a child process."""
         if self.database is not None:
-            self.database.leave_to_parent()
+            self.database.leave_to_parent(is_writer_at_rest=self._lanes.writer.is_paused)
         if self._when_forgotten is not None:
             self._when_forgotten.detach()
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
-from .._model import Entry, StoredResponse
+from .._model import BodyRef, Entry, StoredResponse
 from ._bodies import BodyFile, DiskSpool
 from ._tier import Tier
 
@@ -48,6 +48,11 @@ class Change:
     def is_removal(self) -> bool:
         """Whether the entry is deleted."""
         return self.entry is None and not self.is_touch
+
+    @property
+    def has_body_file(self) -> bool:
+        """Whether the entry's body is in a file of its own."""
+        return isinstance(self.entry, StoredResponse) and isinstance(self.entry.body, BodyRef)
 
     @property
     def body_size(self) -> int:

@@ -121,10 +121,25 @@ class Records(diskcache.Cache):  # type: ignore[misc]
 
     @property
     def _con(self) -> sqlite3.Connection:
-        # diskcache keeps it in a threading.local, which a fork empties: the child would close the parent's connection.
-        held: sqlite3.Connection = super()._con
-        self._held = held
-        return held
+        # As diskcache has it, but for two things: a fork empties a threading.local, and the child would try to close
+        # what the thread was at just then, and wait for ever; and what it was not at, another thread has to close.
+        con: sqlite3.Connection | None = getattr(self._local, "con", None)
+        if con is None:
+            con = self._local.con = self._held = sqlite3.connect(
+                Path(self._directory, "cache.db"), timeout=self._timeout, isolation_level=None, check_same_thread=False
+            )
+            try:
+                settings = con.execute("SELECT key, value FROM Settings").fetchall()
+            except sqlite3.OperationalError:  # the database is being made
+                settings = []
+            for key, value in settings:
+                if key.startswith("sqlite_"):
+                    self.reset(key, value, update=False)
+        return con
+
+    def close_in_child(self) -> None:
+        """Close the parent's connection, whose thread is not there any more; it was at nothing."""
+        self._held.close()
 
     def write(self, changes: Sequence[Put | Delete | Touch], *, now: float, room: int | None) -> list[str]:
         """

@@ -30,22 +30,37 @@ SETTINGS: Final[dict[str, int | str]] = {
 
 _COUNTERS: Final = frozenset({"count", "size", "hits", "misses"})
 _SCALED: Final = frozenset({"sqlite_journal_size_limit", "sqlite_wal_autocheckpoint"})
-_SCHEMA: Final = frozenset(
-    {
-        ("table", "Cache"),
-        ("table", "Settings"),
-        ("index", "Cache_key_raw"),
-        ("index", "Cache_expire_time"),
-        ("index", "Cache_store_time"),
-        ("index", "Cache_tag_rowid"),
-        ("index", "sqlite_autoindex_Settings_1"),
-        ("trigger", "Settings_count_insert"),
-        ("trigger", "Settings_count_delete"),
-        ("trigger", "Settings_size_insert"),
-        ("trigger", "Settings_size_update"),
-        ("trigger", "Settings_size_delete"),
-    }
+_CACHE: Final = (
+    "CREATE TABLE Cache ( rowid INTEGER PRIMARY KEY, key BLOB, raw INTEGER, store_time REAL, expire_time REAL,"
+    " access_time REAL, access_count INTEGER DEFAULT 0, tag BLOB, size INTEGER DEFAULT 0, mode INTEGER DEFAULT 0,"
+    " filename TEXT, value BLOB)"
 )
+
+
+def _trigger(name: str, event: str, change: str, counter: str) -> str:
+    what = f'UPDATE Settings SET value = value {change} WHERE key = "{counter}"'  # noqa: S608 (of what is below)
+    return f"CREATE TRIGGER {name} AFTER {event} ON Cache FOR EACH ROW BEGIN {what}; END"
+
+
+_SCHEMA: Final = {
+    ("table", "Cache"): _CACHE,
+    ("table", "Settings"): "CREATE TABLE Settings ( key TEXT NOT NULL UNIQUE, value)",
+    ("index", "Cache_key_raw"): "CREATE UNIQUE INDEX Cache_key_raw ON Cache(key, raw)",
+    ("index", "Cache_expire_time"): "CREATE INDEX Cache_expire_time ON Cache (expire_time)",
+    ("index", "Cache_store_time"): "CREATE INDEX Cache_store_time ON Cache (store_time)",
+    ("index", "Cache_tag_rowid"): "CREATE INDEX Cache_tag_rowid ON Cache(tag, rowid)",
+    ("index", "sqlite_autoindex_Settings_1"): "",
+} | {
+    ("trigger", name): _trigger(name, event, change, counter)
+    for name, event, change, counter in (
+        ("Settings_count_insert", "INSERT", "+ 1", "count"),
+        ("Settings_count_delete", "DELETE", "- 1", "count"),
+        ("Settings_size_insert", "INSERT", "+ NEW.size", "size"),
+        ("Settings_size_update", "UPDATE", "+ NEW.size - OLD.size", "size"),
+        ("Settings_size_delete", "DELETE", "- OLD.size", "size"),
+    )
+}
+"""What `diskcache` makes, word by word: a trigger, or a column that is computed, runs whatever its name is."""
 
 
 def wal_room(max_size: int | None) -> int:
@@ -61,8 +76,8 @@ def check_schema(connection: sqlite3.Connection) -> None:
     Raises:
         DamagedError: It has tables, triggers, views or settings that are not ours.
     """
-    names = set(connection.execute("SELECT type, name FROM sqlite_master").fetchall())
-    if names != _SCHEMA:
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    if {(kind, name): " ".join((sql or "").split()) for kind, name, sql in rows} != _SCHEMA:
         raise DamagedError("database schema is not ours")
     found = dict(connection.execute("SELECT key, value FROM Settings").fetchall())
     pinned = {key: found.pop(key, None) for key in SETTINGS}

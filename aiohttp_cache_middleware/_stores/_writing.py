@@ -41,9 +41,6 @@ class WriteBehind:
         queue: What is to be written.
         max_size: Bytes that all files together may take; ``None``: no bound.
         clock: Tells POSIX time.
-
-    Attributes:
-        spools: Bodies that arrive, and need room.
     """
 
     def __init__(
@@ -66,7 +63,8 @@ class WriteBehind:
         self._clock = clock
         self._hurry = threading.Event()
         self._lost: StoreError | None = None
-        self.spools: weakref.WeakSet[DiskSpool] = weakref.WeakSet()
+        self._spools: weakref.WeakSet[DiskSpool] = weakref.WeakSet()
+        self._spools_lock = threading.Lock()  # a set must not grow while it is gone through
         self._room_lock = threading.Lock()
         self._room_made = threading.Event()
         self._growth = 0
@@ -113,6 +111,16 @@ class WriteBehind:
             yield
         finally:
             self._hurry.clear()
+
+    def make_room_for(self, spool: DiskSpool) -> None:
+        """Take note of a body that arrives, and needs room."""
+        with self._spools_lock:
+            self._spools.add(spool)
+
+    def spools(self) -> list[DiskSpool]:
+        """Give the bodies that arrive, or have arrived and are not on disk yet."""
+        with self._spools_lock:
+            return list(self._spools)
 
     def may_grow(self, size: int) -> bool:
         """Have room made for bodies while they arrive; ``False`` where that takes too long. In the lane of files."""
@@ -165,7 +173,8 @@ class WriteBehind:
             self._write(database, batch)
         except Exception as error:
             if self._opening.note_damage(database, error):
-                self._write(self._opening.opened_for_work(), batch)
+                # What is set aside takes the bodies along.
+                self._write(self._opening.opened_for_work(), [change for change in batch if not change.has_body_file])
             elif is_busy(error):
                 return False
             else:
@@ -186,7 +195,7 @@ class WriteBehind:
     def _commit(self, database: Database, rows: list[Put | Delete | Touch], landing: int = 0) -> list[str]:
         """Write *rows* and make room for bodies that arrive, *landing* bytes more; give the keys of what is gone."""
         growth = self._growth
-        arriving = sum(spool.arriving for spool in list(self.spools))
+        arriving = sum(spool.arriving for spool in self.spools())
         room = database.room(arriving + self._queue.landing_size + landing)
         gone = database.records.write(rows, now=self._clock(), room=room)
         with self._room_lock:

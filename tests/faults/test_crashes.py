@@ -89,6 +89,10 @@ async def test_another_process_holds_the_databases_lock(
     await works_again(session, origin)
     assert await is_right(session, origin, "/1")
     assert await is_right(session, origin, "/large1")
+    if what != "exclusive mode":  # what waited longer than SQLite does was written in the end
+        await session.close()
+        session = make()
+        assert all([await is_right(session, origin, f"/{number}") for number in range(1, 20)])
 
 
 @pytest.mark.impatient
@@ -208,11 +212,12 @@ async def test_what_killed_processes_left_behind_is_swept(make: Make, origin: Or
     await process.communicate()
     (spool,) = directory.glob("v1/spool/*")
     os.utime(spool, (0, 0))
+    (directory / "v1" / "swept").unlink(missing_ok=True)  # as a day later
     session = make()
-    await is_right(session, origin, "/1")
-    report = await get_cache(session).verify(repair=True)
-    assert len(report.orphans) == 1 or list(directory.glob("v1/spool/*")) == []
+    await is_right(session, origin, "/2")
+    await written(session)
     assert list(directory.glob("v1/spool/*")) == []
+    assert (await get_cache(session).verify()).ok
 
 
 # --- many processes ---

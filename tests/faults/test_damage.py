@@ -20,6 +20,7 @@ from tests.faults.harness import (
     execute,
     is_intact,
     is_right,
+    run,
     works_again,
     written,
 )
@@ -249,7 +250,9 @@ async def test_a_damaged_database_is_set_aside_once_under_a_name_that_says_so(
 
 
 async def test_several_sessions_set_a_damaged_store_aside_once(make: Make, origin: Origin, directory: Path) -> None:
-    sessions = [make() for _ in range(4)]
+    # With other bounds they are other stores, as those of other processes are.
+    sessions = [make(max_size=(number + 1) * 2**30) for number in range(4)]
+    assert len({id(get_cache(session)._core.store) for session in sessions}) == 4
     for session in sessions:
         await is_right(session, origin, "/1")
         await written(session)
@@ -258,9 +261,41 @@ async def test_several_sessions_set_a_damaged_store_aside_once(make: Make, origi
         for session in sessions:
             for path in PATHS[:10]:
                 await is_right(session, origin, path)
+    await works_again(sessions[0], origin)
+    token = (directory / "v1" / "token").read_bytes()
     for session in sessions:
         await works_again(session, origin)
+    await is_right(sessions[0], origin, "/150")
+    await written(sessions[0])
+    assert all([await is_right(session, origin, "/150") for session in sessions])  # they are in one store again
     assert len(list(directory.glob("bad-*"))) == 1
+    assert (directory / "v1" / "token").read_bytes() == token  # nobody set aside what came in its place
+
+
+TRUNCATED = """
+async def main():
+    async with make_cached_session(directory) as session:
+        for number in range(100):
+            await fetch(session, f"/{number}")
+    # The log has gone into the database, which is read from now on; of how long it is, the next log tells.
+    async with make_cached_session(directory) as session:
+        await fetch(session, "/150")
+        await get_cache(session).responses.count()
+        assert (await fetch(session, "/1")).from_cache
+        os.truncate(directory + "/v1/cache.db", int(rest[0]))
+        for number in range(100):
+            await fetch(session, f"/{number}")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("size", [0, 4096, 20_000])
+async def test_a_database_that_is_truncated_while_it_is_read_kills_nobody(
+    origin: Origin, directory: Path, size: int
+) -> None:
+    """It would, mapped into memory: by SIGBUS."""
+    await run(TRUNCATED, directory, origin.url(""), str(size), errors=None)
 
 
 async def test_verify_finds_and_repair_removes_what_belongs_to_nothing(

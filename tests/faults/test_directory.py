@@ -70,22 +70,24 @@ async def test_a_directory_in_whose_place_a_file_stands_until_it_is_removed(
 # --- not ours ---
 
 
-def others_may_write(directory: Path) -> None:
-    directory.chmod(0o777)
+def writable(name: str, mode: int) -> Callable[[Path], None]:
+    return lambda directory: (directory / name).chmod(mode)
 
 
-def given_away(directory: Path) -> None:
-    os.chown(directory, NOBODY, NOBODY)
-
-
-def database_given_away(directory: Path) -> None:
-    os.chown(directory / "v1" / "cache.db", NOBODY, NOBODY)
+def given_away(name: str) -> Callable[[Path], None]:
+    return lambda directory: os.chown(directory / name, NOBODY, NOBODY)
 
 
 def link_of_somebody_else(directory: Path) -> None:
     directory.rename(directory.with_name("elsewhere"))
     directory.symlink_to(directory.with_name("elsewhere"))
     os.chown(directory, NOBODY, NOBODY, follow_symlinks=False)
+
+
+def link_to_somebody_elses(directory: Path) -> None:
+    directory.rename(directory.with_name("elsewhere"))
+    directory.symlink_to(directory.with_name("elsewhere"))
+    os.chown(directory, NOBODY, NOBODY)
 
 
 def linked(name: str) -> Callable[[Path], None]:
@@ -98,10 +100,15 @@ def linked(name: str) -> Callable[[Path], None]:
 
 
 NOT_OURS: dict[str, Callable[[Path], None]] = {
-    "others may write to it": others_may_write,
-    "it belongs to somebody else": given_away,
-    "its database belongs to somebody else": database_given_away,
+    "others may write to it": writable(".", 0o702),
+    "its group may write to it": writable(".", 0o720),
+    "others may write to what is in it": writable("v1", 0o777),
+    "others may write to its bodies": writable("v1/bodies", 0o777),
+    "it belongs to somebody else": given_away("."),
+    "its database belongs to somebody else": given_away("v1/cache.db"),
+    "its secret belongs to somebody else": given_away("secret"),
     "it is somebody else's link": link_of_somebody_else,
+    "it is a link to what is somebody else's": link_to_somebody_elses,
     **{
         f"{name} is a link": linked(name)
         for name in ("v1", "v1/cache.db", "v1/bodies", "v1/token", "v1/marks", "v1/spool", ".lock", "secret")
@@ -142,6 +149,7 @@ def content_below(path: Path) -> dict[str, bytes]:
 async def test_nobody_else_can_read_what_is_stored_whatever_the_umask(
     make: Make, origin: Origin, directory: Path, umask: int
 ) -> None:
+    directory.parent.chmod(0o2755)  # which hands this bit on to what is made in it
     before = os.umask(umask)
     try:
         session = make()

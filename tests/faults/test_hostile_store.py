@@ -18,6 +18,7 @@ from aiohttp import web
 
 from aiohttp_cache_middleware import get_cache
 from aiohttp_cache_middleware._codec import Codec
+from aiohttp_cache_middleware._stores._bodies import body_name
 from tests.asking import ask
 from tests.conftest import T0, Clock, Origin
 from tests.faults.harness import Make, body_files, database_of, execute, is_right, written
@@ -91,7 +92,8 @@ HOSTILE: dict[str, Callable[[str], bytes]] = {
     "an extension type": lambda key: sealed(key, msgpack.packb(msgpack.ExtType(1, b"x" * 10))),
     "a timestamp": lambda key: sealed(key, b"\xd6\xff\x00\x00\x00\x00"),
     "many empty maps": lambda key: sealed(key, b"\xdd\x00\x03\xff\x00" + b"\x80" * 0x3FF00),
-    "metadata beyond the limit": lambda key: sealed(key, msgpack.packb(facts(reason="x" * 300_000))),
+    "metadata beyond the limit": lambda key: sealed(key, msgpack.packb(facts(headers=["X-A", "x" * 8] * 30_000))),
+    "a text beyond the limit": lambda key: sealed(key, msgpack.packb(facts(reason="x" * 300_000))),
     "nothing": lambda key: b"",
     "only a header": lambda key: sealed(key, b"")[:26],
     "a pickle": lambda key: pickle.dumps(facts()),
@@ -99,14 +101,21 @@ HOSTILE: dict[str, Callable[[str], bytes]] = {
     "a lifetime that is no number": lambda key: sealed(key, msgpack.packb(facts(created_time=float("nan")))),
     "created at no time": lambda key: sealed(key, msgpack.packb(facts(created_time=float("-inf")))),
     "expires at no time": lambda key: sealed(key, msgpack.packb(facts(expires_time=float("nan")))),
+    "received at no time": lambda key: sealed(key, msgpack.packb(facts(response_time=float("nan")))),
+    "requested at no time": lambda key: sealed(key, msgpack.packb(facts(request_time=float("inf")))),
+    "a status below all": lambda key: sealed(key, msgpack.packb(facts(status=99))),
+    "a reason that is none": lambda key: sealed(key, msgpack.packb(facts(reason=None))),
+    "a URL that is no text": lambda key: sealed(key, msgpack.packb(facts(url=7))),
+    "a version that is no number": lambda key: sealed(key, msgpack.packb(facts(major="1"))),
     "a status beyond all": lambda key: sealed(key, msgpack.packb(facts(status=2**40))),
     "line breaks in a field": lambda key: sealed(key, msgpack.packb(facts(headers=["ETag", '"1"\r\nX-Evil: 1']))),
     "line breaks in a name": lambda key: sealed(key, msgpack.packb(facts(headers=["X-Evil: 1\r\nETag", '"1"']))),
     "a field without value": lambda key: sealed(key, msgpack.packb(facts(headers=["ETag"]))),
-    "a body elsewhere": lambda key: sealed(
-        key, msgpack.packb(facts(reference=["../../../../elsewhere", 7, b""])), kind=1
-    ),
-    "a body of negative size": lambda key: sealed(key, msgpack.packb(facts(reference=["0" * 32, -7, b""])), kind=1),
+    "a body elsewhere": lambda key: sealed(key, msgpack.packb(facts(reference=["../../../elsewhere", 7])), kind=1),
+    "a body of negative size": lambda key: sealed(key, msgpack.packb(facts(reference=["0" * 32, -7])), kind=1),
+    "a body without size": lambda key: sealed(key, msgpack.packb(facts(reference=["0" * 32, "7"])), kind=1),
+    "a body whose name is no text": lambda key: sealed(key, msgpack.packb(facts(reference=[7, 7])), kind=1),
+    "a body that is nowhere": lambda key: sealed(key, msgpack.packb(facts()), kind=1),
     "an index without end": lambda key: sealed(
         key, msgpack.packb(["http://example.org/", [[key, []]] * 60_000]), kind=2
     ),
@@ -131,9 +140,10 @@ async def test_management_goes_past_a_planted_record(make: Make, origin: Origin,
     session = make()
     await is_right(session, origin, "/1")
     await session.close()
-    plant(directory, HOSTILE[what](key_in(directory)))
+    plant(directory, HOSTILE[what](key := key_in(directory)))
     session = make()
     cache = get_cache(session)
+    assert (await cache.verify()).damaged == (key,)
     assert len(await cache.urls()) <= 1
     async for stored in cache.responses.values():
         assert stored.created_at is not None
@@ -208,6 +218,7 @@ async def test_planted_rows_run_nothing_and_name_no_file_elsewhere(
     [
         "CREATE TRIGGER t AFTER INSERT ON Cache BEGIN DELETE FROM Cache; END",
         "CREATE VIEW v AS SELECT * FROM Cache",
+        "ALTER TABLE Cache ADD COLUMN more GENERATED ALWAYS AS (zeroblob(9)) VIRTUAL",
         "INSERT INTO Settings VALUES ('_directory', '/tmp')",
         "INSERT INTO Settings VALUES ('disk_x', 1)",
         "UPDATE Settings SET value = 'none' WHERE key = 'eviction_policy'",
@@ -226,6 +237,22 @@ async def test_a_database_with_a_will_of_its_own_is_set_aside(
     assert not await is_right(session, origin, "/1")
     assert await is_right(session, origin, "/1")
     assert len(list(directory.glob("bad-*"))) == 1
+
+
+async def test_a_planted_body_name_leads_nowhere_else(make: Make, origin: Origin, directory: Path) -> None:
+    session = make()
+    await is_right(session, origin, "/1")
+    await session.close()
+    # Sealed as a body of this name would be, so that nothing but its place is wrong with it.
+    identifier, elsewhere = "../../../elsewhere", directory.with_name("elsewhere.body")
+    elsewhere.write_bytes(b"planted" + blake2b(f"{identifier}\nplanted".encode(), digest_size=32).digest())
+    assert (directory / "v1" / body_name(identifier)).resolve() == elsewhere.resolve()
+    plant(directory, sealed(key_in(directory), msgpack.packb(facts(reference=[identifier, 7])), kind=1))
+    session = make()
+    assert len((await get_cache(session).verify()).damaged) == 1
+    assert not await is_right(session, origin, "/1")
+    assert await is_right(session, origin, "/1")
+    assert elsewhere.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes in the file system")

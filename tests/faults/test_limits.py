@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from aiohttp_cache_middleware import StoreError, get_cache
+from aiohttp_cache_middleware._model import VariantIndex
 from aiohttp_cache_middleware._stores import DiskStore
 from aiohttp_cache_middleware._variants import MAX_VARIANTS
 from tests.asking import ask, is_hit
@@ -90,6 +92,52 @@ async def test_one_body_takes_at_most_half_and_evicts_no_more_than_its_room(make
     assert await get_cache(session).responses.count() == 41
 
 
+async def test_a_body_that_will_not_be_kept_takes_no_more_room_while_it_arrives(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    @origin.on("/endless")
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(40):
+            await response.write(bytes(MIB))
+        return response
+
+    session = make(max_size=8 * MIB)
+    peak = 0
+    async with session.get(origin.url("/endless")) as response:
+        async for _ in response.content.iter_chunked(MIB):
+            peak = max(peak, usage_or_zero(directory))
+    await written(session)
+    assert max(peak, usage(directory)) <= 12 * MIB
+    assert await get_cache(session).responses.count() == 0
+
+
+async def test_bodies_that_arrive_while_nothing_can_be_evicted_take_no_room(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    serve_sizes(origin)
+    session = make(max_size=8 * MIB)
+    for number in range(3):
+        await ask(session, origin.url(f"/sized?n={number}&size={5 * MIB // 2}"))
+    await written(session)
+    store = get_cache(session)._core.store
+    assert isinstance(store, DiskStore)
+    go_on = threading.Event()
+    store._lanes.writer.run(go_on.wait)
+    try:
+        for number in range(3, 6):
+            response = await ask(session, origin.url(f"/sized?n={number}&size={3 * MIB}"))
+            assert response.size == 3 * MIB
+        await asyncio.wrap_future(store._lanes.files.submit(lambda: None))  # what will be written of them is written
+        assert usage(directory) <= 12 * MIB
+    finally:
+        go_on.set()
+    with pytest.raises(StoreError):
+        await written(session)
+    assert (await get_cache(session).verify()).ok
+
+
 async def test_max_body_size(make: Make, origin: Origin, directory: Path) -> None:
     serve_sizes(origin)
     session = make(max_body_size=500_000)
@@ -109,6 +157,8 @@ async def test_variants_of_one_url_are_bounded(make: Make, origin: Origin, direc
         await ask(session, origin.url("/a"), headers={"X-One": str(number)})
     await written(session)
     assert await get_cache(session).responses.count() == MAX_VARIANTS
+    entries = [entry async for _, entry in get_cache(session)._core.store.scan()]
+    assert [len(entry.variants) for entry in entries if isinstance(entry, VariantIndex)] == [MAX_VARIANTS]
     assert execute(directory, "SELECT COUNT(*) FROM Cache") == [(MAX_VARIANTS + 1,)]
     assert await is_hit(session, origin.url("/a"), headers={"X-One": str(3 * MAX_VARIANTS - 1)})
 
@@ -144,6 +194,33 @@ async def test_beyond_64_mib_waiting_responses_are_not_stored_but_counted_and_ar
     assert await is_hit(session, origin.url("/sized?n=1&size=250000"))
 
 
+async def test_a_disk_that_stands_still_holds_no_request_for_longer_than_the_deadline(
+    make: Make, origin: Origin
+) -> None:
+    serve_known_content(origin)
+    serve_sizes(origin)
+    session = make()
+    await is_right(session, origin, "/large1")
+    await written(session)
+    store = get_cache(session)._core.store
+    assert isinstance(store, DiskStore)
+    go_on = threading.Event()
+    store._lanes.files.run(go_on.wait)
+    try:
+        # A body that can't be opened; the same, fetched again, that can't be written; another that can't.
+        for path in ("/large1", "/large1", "/large2", "/large2"):
+            assert not await asyncio.wait_for(is_right(session, origin, path), 10)
+        # More than may wait for the disk.
+        response = await asyncio.wait_for(ask(session, origin.url(f"/sized?n=1&size={12 * MIB}")), 10)
+        assert response.size == 12 * MIB
+        assert get_cache(session).stats.not_stored["the store takes too long to write a large body"] == 1
+    finally:
+        go_on.set()
+    await written(session)
+    assert await is_right(session, origin, "/large1")
+    assert await is_right(session, origin, "/large2")
+
+
 @pytest.mark.parametrize("times", [1, 5])
 async def test_removals_that_can_not_be_written_hold_up_nothing_and_are_not_forgotten(
     make: Make, origin: Origin, directory: Path, times: int
@@ -164,6 +241,8 @@ async def test_removals_that_can_not_be_written_hold_up_nothing_and_are_not_forg
     execute(directory, "DROP TRIGGER t")
     await written(session)
     assert [await cache.contains(key=key) for key in keys] == [False] * 10 + [True] * 10
+    left = execute(directory, "SELECT key FROM Cache")  # what is not only taken for gone
+    assert sorted(left) == sorted((key,) for key in keys[10:])
 
 
 # --- time ---

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -154,6 +157,29 @@ class TestRoom:
         assert await present(store, range(10)) == [1, 2, 3, 4]
         assert put(store, 9)
 
+    async def test_bodies_that_wait_for_their_files_count_too(
+        self, make_disk_store: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(queue_module, "QUEUE_LIMIT", 4 * MIB)
+        store = make_disk_store()
+        await store.secret()
+        gate = threading.Event()
+        store._lanes.files.run(gate.wait)
+        for number in range(4):
+            spool = store.spool()
+            spool.write(bytes(MIB))
+            accepted = store.put(key_of(number), a_response(number, body=b""), tag="tag", spool=spool)
+            assert accepted is (number < 3)
+        with pytest.raises(StoreError, match="too much waits"):
+            store.spool()
+        with pytest.raises(StoreError, match="too much waits"):
+            put(store, 4, body=bytes(MIB))
+        assert not put(store, 5)
+        gate.set()
+        await store.flush()
+        assert await present(store, range(10)) == [0, 1, 2]
+        assert put(store, 5, body=bytes(MIB))
+
     async def test_a_record_takes_little_more_than_its_response(self, make_disk_store: Make) -> None:
         store = make_disk_store()
         for number in range(500):
@@ -191,6 +217,30 @@ class TestProcesses:
         assert await present(disk_store, range(5)) == [1, 3]
         run(directory, "asyncio.run(store.clear())")
         assert await present(disk_store, range(5)) == []
+
+    async def test_a_commit_that_left_no_mark_is_seen_all_the_same(
+        self, disk_store: DiskStore, directory: Path
+    ) -> None:
+        """As of a process that was killed in between."""
+        put(disk_store, 1)
+        await disk_store.flush()
+        assert await disk_store.get(key_of(1)) == a_response(1)
+        with contextlib.closing(sqlite3.connect(directory / "v1" / "cache.db")) as connection, connection:
+            connection.execute("DELETE FROM Cache")
+        disk_store._checked_time = 0.0
+        assert await disk_store.get(key_of(1)) is None
+
+    async def test_a_directory_that_another_process_made_anew_is_the_one_in_use(
+        self, disk_store: DiskStore, directory: Path
+    ) -> None:
+        put(disk_store, 1)
+        await disk_store.flush()
+        shutil.rmtree(directory)
+        run(directory, "put(2); asyncio.run(store.flush())")
+        put(disk_store, 3)
+        await disk_store.flush()
+        assert await present(disk_store, range(5)) == [2, 3]
+        assert run(directory, "print(asyncio.run(store.get(key_of(3))) == a_response(3))") == "True"
 
     def test_what_was_accepted_survives_the_interpreters_end(self, directory: Path, make_disk_store: Make) -> None:
         run(directory, "put(1); put(2, body=bytes(1_000_000))")
@@ -250,6 +300,36 @@ class TestProcesses:
         run(directory, code)
         store = make_disk_store()
         assert asyncio.run(present(store, range(20))) == [1, 2, 3, 4, 12, 13, 14]
+        assert asyncio.run(store.verify()).ok
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_a_forked_child_keeps_what_it_stores_though_its_parent_closes(
+        self, directory: Path, make_disk_store: Make
+    ) -> None:
+        """SQLite would have the parent remove the log, with a child that only seems to have its own locks."""
+        code = """
+            put(1)
+            asyncio.run(store.flush())
+            asyncio.run(store.get(key_of(1)))
+            told, may_go_on = os.pipe(), os.pipe()
+            child = os.fork()
+            if child:
+                os.read(told[0], 1)
+                asyncio.run(store.aclose())
+                os.write(may_go_on[1], b"x")
+                assert os.waitpid(child, 0)[1] == 0
+            else:
+                put(2)
+                asyncio.run(store.flush())
+                os.write(told[1], b"x")
+                os.read(may_go_on[0], 1)
+                put(3)
+                asyncio.run(store.flush())
+                os._exit(0)
+        """
+        run(directory, code)
+        store = make_disk_store()
+        assert asyncio.run(present(store, range(5))) == [1, 2, 3]
         assert asyncio.run(store.verify()).ok
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -419,12 +499,13 @@ class TestBodies:
     ) -> None:
         put(disk_store, 1, body=bytes(MIB))
         await disk_store.aclose()
+        (known,) = directory.glob("v1/bodies/*/*")
         (folder := directory / "v1" / "bodies" / "ab").mkdir(exist_ok=True)
         left = [folder / f"{'0' * 30}.body", directory / "v1" / "spool" / "1.part"]
-        young, foreign = folder / f"{'1' * 30}.body", folder / "notes.txt"
-        for path in (*left, young, foreign):
+        young, foreign = folder / f"{'1' * 30}.body", [folder / "notes.txt", folder / "notes.body"]
+        for path in (*left, young, *foreign):
             path.write_bytes(b"?")
-        for path in (*left, foreign):
+        for path in (*left, known, *foreign):
             os.utime(path, (0, 0))
         (directory / "v1" / "swept").unlink()
         report = await disk_store.verify()
@@ -434,13 +515,35 @@ class TestBodies:
         store = make_disk_store()
         put(store, 3)
         await store.flush()
-        assert [path.exists() for path in (*left, young, foreign)] == [False, False, True, True]
+        assert [path for path in (*left, known, young, *foreign) if path.exists()] == [known, young, *foreign]
         assert (await store.verify()).ok
 
+    @pytest.mark.parametrize("how", ["swept", "repaired"])
+    async def test_a_body_without_record_goes(
+        self, disk_store: DiskStore, directory: Path, make_disk_store: Make, how: str
+    ) -> None:
+        put(disk_store, 1, body=bytes(MIB))
+        put(disk_store, 2)
+        await disk_store.aclose()
+        with contextlib.closing(sqlite3.connect(directory / "v1" / "cache.db")) as connection, connection:
+            connection.execute("DELETE FROM Cache WHERE key = ?", (key_of(1),))
+        (body,) = directory.glob("v1/bodies/*/*")
+        store = make_disk_store()
+        assert (await store.verify()).orphans == (body.relative_to(directory / "v1").as_posix(),)
+        if how == "swept":
+            (directory / "v1" / "swept").unlink()
+            put(store, 3)
+            await store.flush()
+        else:
+            await store.verify(repair=True)
+        assert (await store.verify()).ok
+        assert not body.exists()
+
     async def test_a_planted_reference_opens_nothing_elsewhere(self, disk_store: DiskStore, directory: Path) -> None:
-        (directory.parent / "secret.body").write_bytes(bytes(42))
-        await disk_store.secret()
         reference = BodyRef("../../../secret", 10)
+        seal = blake2b(f"{reference.id}\n".encode() + bytes(10), digest_size=32).digest()
+        (directory.parent / "secret.body").write_bytes(bytes(10) + seal)
+        await disk_store.secret()
         assert await disk_store.open_body(key_of(1), reference) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from aiohttp_cache_middleware._errors import StoreError
 from aiohttp_cache_middleware._model import StoredResponse
 from aiohttp_cache_middleware._stores import DiskStore
+from aiohttp_cache_middleware._stores._database import Database
 from aiohttp_cache_middleware._stores._directory import file_system_type
 from aiohttp_cache_middleware._stores._records import RawDisk
 
@@ -115,6 +117,14 @@ class TestRows:
         with pytest.raises(OSError, match="refused"):
             disk.filename()
 
+    @pytest.mark.parametrize("mode", [1, 2, 3, 4])
+    def test_the_disk_reads_no_file_elsewhere(self, tmp_path: Path, mode: int) -> None:
+        (elsewhere := tmp_path / "elsewhere").write_bytes(b"precious")
+        disk = RawDisk(str(tmp_path / "cache"))
+        for name in ("../elsewhere", str(elsewhere)):
+            with pytest.raises(OSError, match="refused"):
+                disk.fetch(mode, name, None, False)
+
     def test_the_disk_keeps_diskcache_itself_from_unpickling(self, tmp_path: Path) -> None:
         with diskcache.Cache(str(tmp_path), disk=diskcache.Disk) as plain:
             plain.set("pickled", {"a": "dict"})
@@ -160,6 +170,22 @@ class TestBodies:
         assert key_of(2) in (await filled.verify()).damaged
         assert await filled.open_body(key_of(2), entry.body) is None
         assert await filled.get(key_of(2)) is None
+
+    async def test_a_body_that_is_cut_after_it_was_verified_has_no_end(
+        self, filled: DiskStore, directory: Path
+    ) -> None:
+        entry = await filled.get(key_of(2))
+        assert isinstance(entry, StoredResponse)
+        assert not isinstance(entry.body, bytes)
+        reader = await filled.open_body(key_of(2), entry.body)
+        assert reader is not None
+        os.truncate(body_file(directory), len(LARGE) // 2)
+        with pytest.raises(StoreError, match="cut off"):
+            reader.load()
+        assert len(await reader.read(len(LARGE))) == len(LARGE) // 2
+        with pytest.raises(StoreError, match="cut off"):
+            await reader.read(1)
+        reader.close()
 
     async def test_verify_can_repair(self, filled: DiskStore, directory: Path) -> None:
         body_file(directory).unlink()
@@ -236,6 +262,27 @@ class TestDamage:
             assert len(list(directory.glob("bad-*"))) == 1
             assert await filled.count() == 1
 
+    async def test_what_is_written_when_damage_shows_is_kept(self, filled: DiskStore, directory: Path) -> None:
+        await filled.aclose()
+        assert await filled.get(key_of(1)) is not None
+        (directory / "v1" / "cache.db").write_bytes(b"not a database" * 1000)
+        put(filled, 3)
+        put(filled, 4, body=LARGE)
+        await filled.flush()
+        assert await filled.get(key_of(3)) == a_response(3)
+        assert await filled.get(key_of(4)) is None  # its body went with what was set aside
+        assert (await filled.verify()).ok
+
+    def test_what_comes_in_place_of_a_damaged_store_is_not_set_aside_too(self, directory: Path) -> None:
+        one, other = Database.open(directory, None), Database.open(directory, None)
+        one.close()
+        one.set_aside()
+        new = Database.open(directory, None)
+        other.close()
+        other.set_aside()
+        assert new.is_current()
+        new.close()
+
     @pytest.mark.parametrize(
         "statement",
         [
@@ -257,11 +304,43 @@ class TestDamage:
         assert put(filled, 1)
         assert await filled.count() == 1
 
+    async def test_a_trigger_of_ours_that_does_something_else_is_set_aside(
+        self, filled: DiskStore, directory: Path
+    ) -> None:
+        execute(directory, "DROP TRIGGER Settings_count_insert")
+        execute(
+            directory,
+            "CREATE TRIGGER Settings_count_insert AFTER INSERT ON Cache BEGIN UPDATE Cache SET value = 'planted'; END",
+        )
+        assert await filled.get(key_of(1)) is None
+        assert len(list(directory.glob("bad-*"))) == 1
+
+    async def test_a_database_with_pages_of_another_size_is_set_aside(self, filled: DiskStore, directory: Path) -> None:
+        with contextlib.closing(sqlite3.connect(directory / "v1" / "cache.db", isolation_level=None)) as connection:
+            for statement in ("journal_mode = delete", "page_size = 4096"):
+                connection.execute(f"PRAGMA {statement}").fetchall()
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA journal_mode = wal").fetchall()
+        assert await filled.get(key_of(1)) is None
+        assert len(list(directory.glob("bad-*"))) == 1
+
     async def test_the_secret_survives(self, filled: DiskStore, directory: Path, make_disk_store: Make) -> None:
         secret = await filled.secret()
         await filled.aclose()
         (directory / "v1" / "cache.db").write_bytes(b"?" * 5000)
         assert await make_disk_store().secret() == secret
+
+    @pytest.mark.parametrize("size", [0, 5, 31, 33])
+    async def test_a_secret_of_another_length_is_made_anew(
+        self, filled: DiskStore, directory: Path, make_disk_store: Make, size: int
+    ) -> None:
+        """It would be easier to guess, and with it what keys stand for."""
+        await filled.aclose()
+        (directory / "secret").write_bytes(b"?" * size)
+        secret = await make_disk_store().secret()
+        assert len(secret) == 32
+        assert b"?" * 5 not in secret
+        assert (directory / "secret").read_bytes() == secret
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
@@ -357,9 +436,9 @@ class TestDirectory:
     )
     def test_network_file_systems_are_recognised(self, path: str, expected: str) -> None:
         mounts = (
+            "24 23 0:50 / /data/net rw - nfs4 server:/export rw\n"
             "22 1 0:20 / / rw - overlay overlay rw\n"
             "23 22 254:1 / /data rw,noatime shared:1 - ext4 /dev/vda rw\n"
-            "24 23 0:50 / /data/net rw - nfs4 server:/export rw\n"
             "25 23 0:51 / /data/net\\040work rw - cifs //server/share rw\n"
             "garbage\n"
         )
