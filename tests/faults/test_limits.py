@@ -194,6 +194,7 @@ async def test_beyond_64_mib_waiting_responses_are_not_stored_but_counted_and_ar
     assert await is_hit(session, origin.url("/sized?n=1&size=250000"))
 
 
+@pytest.mark.impatient
 async def test_a_disk_that_stands_still_holds_no_request_for_longer_than_the_deadline(
     make: Make, origin: Origin
 ) -> None:
