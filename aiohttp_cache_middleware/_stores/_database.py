@@ -279,7 +279,7 @@ class Database:
         _left_by_fork.extend(reader for reader in readers if reader is not None and not reader.close_at_rest())
         if self._records is not None:
             if is_writer_at_rest:
-                self._records.close_in_child()
+                self._records.close_held()
             else:
                 _left_by_fork.append(self._records)
         self.marks.close()

@@ -107,17 +107,23 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         synchronous: SQLite's setting of this name.
     """
 
+    _held: sqlite3.Connection | None = None  # the thread's connection, for who can't ask the thread
+
     def __init__(self, directory: Path, max_size: int | None, *, synchronous: int = 1) -> None:
         self.wal_room = wal_room(max_size)
-        super().__init__(
-            str(directory),
-            # Seconds that a write waits for other processes before it gives up and is tried again later.
-            timeout=1.0,
-            disk=RawDisk,
-            sqlite_journal_size_limit=self.wal_room,
-            sqlite_wal_autocheckpoint=max(8, self.wal_room // PAGE_SIZE // 2),
-            **{**SETTINGS, "sqlite_synchronous": synchronous},
-        )
+        try:
+            super().__init__(
+                str(directory),
+                # Seconds that a write waits for other processes before it gives up and is tried again later.
+                timeout=1.0,
+                disk=RawDisk,
+                sqlite_journal_size_limit=self.wal_room,
+                sqlite_wal_autocheckpoint=max(8, self.wal_room // PAGE_SIZE // 2),
+                **{**SETTINGS, "sqlite_synchronous": synchronous},
+            )
+        except BaseException:
+            self.close_held()
+            raise
 
     @property
     def _con(self) -> sqlite3.Connection:
@@ -137,9 +143,10 @@ class Records(diskcache.Cache):  # type: ignore[misc]
                     self.reset(key, value, update=False)
         return con
 
-    def close_in_child(self) -> None:
-        """Close the parent's connection, whose thread is not there any more; it was at nothing."""
-        self._held.close()
+    def close_held(self) -> None:
+        """Close the connection where its thread will not: in a child process, where there is no such thread."""
+        if self._held is not None:
+            self._held.close()
 
     def write(self, changes: Sequence[Put | Delete | Touch], *, now: float, room: int | None) -> list[str]:
         """

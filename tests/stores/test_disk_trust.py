@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import shutil
@@ -19,7 +20,7 @@ from aiohttp_cache_middleware._model import StoredResponse
 from aiohttp_cache_middleware._stores import DiskStore
 from aiohttp_cache_middleware._stores._database import Database
 from aiohttp_cache_middleware._stores._directory import file_system_type
-from aiohttp_cache_middleware._stores._records import RawDisk
+from aiohttp_cache_middleware._stores._records import RawDisk, Records
 
 from .samples import a_response, key_of
 
@@ -57,6 +58,13 @@ class Trap:
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return setattr, (Trap, "sprung", True)
+
+
+def test_rows_that_can_not_be_opened_leave_no_connection(tmp_path: Path) -> None:
+    (tmp_path / "cache.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(sqlite3.DatabaseError):
+        Records(tmp_path, None)
+    gc.collect()  # which would complain of it, in Python 3.13
 
 
 class TestRows:
