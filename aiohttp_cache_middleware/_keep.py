@@ -37,7 +37,13 @@ LATE_PATIENCE = 10.0
 HOP_PATIENCE = 0.25
 """Seconds for which a redirect waits for its body, which mostly comes with its header fields."""
 
+LATE_ROOM = 16 * 1024 * 1024
+"""Bytes of responses that may wait for the store to open; each counts for `LATE_OVERHEAD` beside its body."""
+
+LATE_OVERHEAD = 4096
+
 REJECTED = "rejected by filter_fn"
+TOO_LATE = "the store takes too long to open"
 USELESS_PART = "a part of no use beside what is stored"
 
 UNCACHEABLE = frozenset({TOO_LARGE, NO_ROOM, REJECTED, "the store did not accept it"})
@@ -53,6 +59,7 @@ class Keeper:
     def __init__(self, core: Core, lookup: Lookup) -> None:
         self._core = core
         self._lookup = lookup
+        self._late_size = 0
 
     def receive(
         self, exchange: Exchange, response: CachedResponse, origin: OriginResponse, flight: Flight, tampered: str | None
@@ -222,17 +229,28 @@ class Keeper:
         body: bytes | BodySpool,
     ) -> None:
         """Store a response that has arrived before the store was open; the hops that led to it have no key."""
+        for hop in hops:
+            hop.drop()
+        size = LATE_OVERHEAD + (len(body) if isinstance(body, bytes) else body.size)
+        if self._late_size + size > LATE_ROOM:
+            self._dropped(exchange, flight, (), TOO_LATE)
+            return
+        self._late_size += size
 
         async def keep() -> None:
-            await self._core.guarded.wait_until_open(OPENING_PATIENCE)
-            if not self._core.guarded.is_open:
-                flight.land(stored=False)  # who follows it has waited long enough
-                await self._core.guarded.wait_until_open(LATE_PATIENCE)
+            try:
+                await self._core.guarded.wait_until_open(OPENING_PATIENCE)
+                if not self._core.guarded.is_open:
+                    flight.land(stored=False)  # who follows it has waited long enough
+                    await self._core.guarded.wait_until_open(LATE_PATIENCE)
+            except BaseException:  # the loop ends
+                flight.land(stored=False)
+                raise
+            finally:
+                self._late_size -= size
             if not self._lookup.has_key(exchange.inquiry):
-                self._dropped(exchange, flight, hops, "there is no store")
+                self._dropped(exchange, flight, (), TOO_LATE)
                 return
-            for hop in hops:
-                hop.drop()
             exchange.entry = self._lookup.entry(exchange.inquiry)
             vary = self._selecting_values(exchange, storing) if storing.vary else ()
             self._keep(exchange, template.replace(key=exchange.key, vary=vary), storing, flight, (), body)

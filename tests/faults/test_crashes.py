@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from aiohttp_cache_middleware import CacheMiddleware, get_cache
+from aiohttp_cache_middleware import CacheMiddleware, _keep, get_cache
 from tests.conftest import Clock, Origin
 from tests.faults.harness import (
     Make,
@@ -121,6 +121,26 @@ async def test_what_arrives_while_the_store_opens_is_stored_when_it_has(
     assert origin.count == before + 1
     stats = get_cache(session).stats
     assert (stats.hits, stats.misses, stats.stores) == (6, 7, 7)
+
+
+@pytest.mark.impatient
+async def test_what_waits_for_the_store_to_open_is_bounded(
+    make: Make, origin: Origin, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_keep, "LATE_ROOM", 2 * (_keep.LATE_OVERHEAD + 100))
+    directory.mkdir(mode=0o700)
+    holder = await start(HOLDING, directory, origin.url(""), "flock", "1")
+    assert holder.stdout is not None
+    assert await holder.stdout.readline() == b"held\n"
+    origin.text("/a", "a" * 100)
+    session = make()
+    for number in range(3):
+        async with session.get(origin.url(f"/a?{number}")) as response:
+            assert await response.text() == "a" * 100
+    await holder.communicate()
+    await get_cache(session)._core.flights.aclose(10)
+    stats = get_cache(session).stats
+    assert (stats.misses, stats.stores, dict(stats.not_stored)) == (3, 2, {_keep.TOO_LATE: 1})
 
 
 @pytest.mark.impatient
