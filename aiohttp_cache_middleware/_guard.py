@@ -45,7 +45,11 @@ class GuardedStore:
     @property
     def is_opening(self) -> bool:
         """Whether the store may soon be open."""
-        return self._store.is_opening
+        try:
+            return self._store.is_opening
+        except Exception as error:  # noqa: BLE001
+            self.failed(error)
+            return False
 
     async def secret(self) -> bytes | None:
         """Open the store and give the store's secret; ``None``: there is no store to speak of."""

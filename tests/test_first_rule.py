@@ -47,7 +47,7 @@ class BrokenStore:
         def fail(*args: object, **kwargs: object) -> Any:
             raise self._error
 
-        return fail() if name == "known_secret" else fail
+        return fail() if name in ("known_secret", "is_opening") else fail
 
 
 def caching(store: Any, **options: Any) -> CacheMiddleware:
@@ -60,7 +60,9 @@ ERRORS = [StoreError("database is locked"), OSError(28, "No space left on device
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize(
-    "broken", [[name] for name in STORE_METHODS] + [STORE_METHODS], ids=lambda names: "+".join(names)
+    "broken",
+    [[name] for name in STORE_METHODS] + [["secret", "is_opening"], STORE_METHODS],
+    ids=lambda names: "+".join(names),
 )
 async def test_a_store_whose_methods_raise(
     origin: Origin, broken: list[str], error: Exception, caplog: pytest.LogCaptureFixture
