@@ -428,6 +428,7 @@ async def test_an_interpreter_that_exits_with_writes_pending(
     assert len(body_files(directory)) == 1
 
 
+@pytest.mark.slow
 async def test_an_interpreter_exits_though_the_database_is_locked(make: Make, origin: Origin, directory: Path) -> None:
     session = make()
     await is_right(session, origin, "/1")
