@@ -9,9 +9,15 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from aiohttp_cache_middleware._model import Request, Rules, StoredResponse
+from aiohttp_cache_middleware._policy import Reuse, policy_for
 
 from . import _worker
 from ._clients import Client, Kind
@@ -97,6 +103,40 @@ async def hot(bench: Bench) -> AsyncGenerator[Figure, None]:
                 samples[name] += await each(partial(client.get, url), bench.times(batch, 2))
         for name in clients:
             yield summarize(f"hit {named(size)}", name, samples[name], unit="µs", scale=MICROSECONDS, base=base)
+
+
+@scenario
+async def decision(bench: Bench) -> AsyncGenerator[Figure, None]:
+    """Deciding about a request for a small response that is stored and fresh, and nothing else."""
+    fields = CIMultiDict({"Cache-Control": "max-age=60", "Date": formatdate(0, usegmt=True), "ETag": '"a"'})
+    asked = CIMultiDictProxy(CIMultiDict({"Host": "example.com", "Accept": "*/*", "User-Agent": "Python aiohttp"}))
+    count = bench.times(20_000, 10)
+    for name, http in (("disk", False), ("disk, HTTP mode", True)):
+        policy, rules = policy_for(http=http), Rules()
+        stored = StoredResponse(
+            key="",
+            method="GET",
+            url="http://example.com/",
+            status=200,
+            reason="OK",
+            version=(1, 1),
+            headers=tuple(fields.items()),
+            request_time=0.0,
+            response_time=0.0,
+            created_time=0.0,
+            expires_time=60.0,
+            body=b"[]",
+        )
+        samples: dict[str, list[float]] = {"first time": [], "again": []}
+        for _ in range(count):
+            request, entry = Request("GET", stored.url, asked), stored.replace(body=b"[1]")
+            for taken in samples.values():
+                began = time.perf_counter()
+                made = policy.decide(request, [entry], rules, 1.0, secret=b"")
+                taken.append(time.perf_counter() - began)
+                assert isinstance(made, Reuse)
+        for what, taken in samples.items():
+            yield summarize(f"decision, {what}", name, taken, unit="µs", scale=MICROSECONDS)
 
 
 @scenario
