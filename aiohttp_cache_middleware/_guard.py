@@ -47,7 +47,7 @@ class GuardedStore:
         """Whether the store may soon be open."""
         try:
             return self._store.is_opening
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 (the first rule)
             self.failed(error)
             return False
 

@@ -127,7 +127,7 @@ class Opening:
         from . import _database
 
         if _database.is_new(self._root):
-            from . import _records  # noqa: F401
+            from . import _records  # noqa: F401 (so that building does not import it)
         self._opening_time = time.monotonic()
 
     def _open(self) -> Database:
