@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ._flights import Flights
@@ -25,7 +24,6 @@ def posix_time() -> float:
     return time.time()
 
 
-@dataclass(slots=True, eq=False)
 class Core:
     """
     The parts of a cache.
@@ -37,17 +35,14 @@ class Core:
         clock: POSIX time, in seconds.
     """
 
-    settings: Settings
-    store: Store
-    clock: Callable[[], float] = posix_time
-    counters: Counters = field(default_factory=Counters)
-    flights: Flights = field(default_factory=Flights)
-    guarded: GuardedStore = field(init=False)
-    policy: Policy = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.guarded = GuardedStore(self.store, self.counters)
-        self.policy = policy_for(http=self.settings.cache_control)
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self.clock: Callable[[], float] = posix_time
+        self.counters = Counters()
+        self.flights = Flights()
+        self.guarded = GuardedStore(store, self.counters)
+        self.policy: Policy = policy_for(http=settings.cache_control)
 
     def shown_url(self, request: ClientRequest) -> str:
         """Give a request's URL as it may be logged."""

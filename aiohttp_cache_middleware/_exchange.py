@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from copy import copy
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ._scope import RequestScope
 
 
-@dataclass(slots=True, eq=False)
 class Inquiry:
     """
     What a request asks of the cache; shared by all requests that ask the same.
@@ -32,15 +31,25 @@ class Inquiry:
         is_plain: Whether it may be remembered, and is not yet.
     """
 
-    asked: Asked
-    rules: Rules
-    settings: Settings
-    namespace: str
-    passing: Forward | None = None
-    other_methods: tuple[str, ...] = ()
     key: str = ""
     secret: bytes = b""
     is_plain: bool = False
+
+    def __init__(
+        self,
+        asked: Asked,
+        rules: Rules,
+        settings: Settings,
+        namespace: str,
+        passing: Forward | None = None,
+        other_methods: tuple[str, ...] = (),
+    ) -> None:
+        self.asked = asked
+        self.rules = rules
+        self.settings = settings
+        self.namespace = namespace
+        self.passing = passing
+        self.other_methods = other_methods
 
 
 class Exchange:
@@ -95,7 +104,8 @@ class Exchange:
         """Note that what is stored was fetched while this request waited: it is as new as if fetched for it."""
         self.is_collapsed = True
         if self.rules.refresh:
-            self.inquiry = replace(self.inquiry, rules=replace(self.rules, refresh=False))
+            self.inquiry = copy(self.inquiry)
+            self.inquiry.rules = self.rules._replace(refresh=False)
 
     def in_background(self, request: ClientRequest) -> Exchange:
         """Give the same for *request*, which nobody waits for."""

@@ -13,7 +13,6 @@ from multidict import istr
 from ._cookies import restore_cookies
 from ._core import Core
 from ._exchange import Exchange
-from ._explain import Explanation, explained
 from ._guard import logger
 from ._inquiries import Inquiries
 from ._keep import Keeper
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
     from yarl import URL
 
+    from ._explain import Explanation
     from ._model import Header
     from ._options import CacheSettings
     from ._stores import BodyReader, Store
@@ -195,6 +195,8 @@ class CacheMiddleware(Management):
             TypeError: An argument that ``request`` does not know.
             aiohttp.InvalidURL: *url* is not absolute.
         """
+        from ._explain import explained  # for people, so not with every import
+
         options = request.pop("trace_request_ctx", None)
         asked = await asked_for(method, url, **request)
         said = merged(options if isinstance(options, CacheOptions) else None, active_block())

@@ -7,7 +7,6 @@ Whatever is wrong raises here, naming option and value, so that nothing behind t
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import fnmatch
 import math
 import re
@@ -23,7 +22,7 @@ from urllib.parse import unquote
 from yarl import URL
 
 from ._model import FOREVER, Expiration, Rules
-from ._policy._fields import parse_date
+from ._policy._fields import TCHARS, parse_date
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -138,12 +137,9 @@ def _parse_names(name: str, value: object) -> frozenset[str]:
     return names
 
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
-
-
 def _parse_methods(name: str, value: object) -> frozenset[str]:
     methods = _parse_names(name, value)
-    if not methods or not all(_TOKEN.fullmatch(method) for method in methods):
+    if not methods or not all(re.fullmatch(TCHARS, method) for method in methods):
         _refuse(ValueError, name, value, "at least one method")
     return frozenset(method.upper() for method in methods)
 
@@ -195,6 +191,8 @@ def _refuse(error: type[Exception], name: str, value: object, expected: str) -> 
 
 def unknown_option(name: str, known: Iterable[str]) -> TypeError:
     """Make the error for an unknown option, with the *known* name that was probably meant."""
+    import difflib  # not needed unless somebody errs
+
     nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
     return TypeError(f"unexpected option {name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ""))
 
@@ -202,8 +200,8 @@ def unknown_option(name: str, known: Iterable[str]) -> TypeError:
 # --- urls_expire_after ---
 
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
-_URL = re.compile(r"([^:/?#]+)://(?:[^/?#@]*@)?([^/?#]*)/?(.*)", re.DOTALL)
-_NETLOC = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]*))?")
+_URL = r"(?s)([^:/?#]+)://(?:[^/?#@]*@)?([^/?#]*)/?(.*)"
+_NETLOC = r"(\[[^\]]*\]|[^:]*)(?::([0-9]*))?"
 
 
 class _UrlParts(NamedTuple):
@@ -215,8 +213,7 @@ class _UrlParts(NamedTuple):
     """Path and query, without the leading slash."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Glob:
+class _Glob(NamedTuple):
     """
     A glob over a URL: `*` is any run of characters (also of ``/``), `?` any one; all others are themselves.
 
@@ -235,8 +232,7 @@ class _Glob:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Regex:
+class _Regex(NamedTuple):
     pattern: re.Pattern[str]
 
     def matches(self, url: _UrlParts) -> bool:
@@ -297,7 +293,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 def _split(url: str) -> _UrlParts:
-    match = _URL.match(url)
+    match = re.match(_URL, url)
     if match is None:
         return _UrlParts(url, "", (), url)
     scheme, netloc, rest = match[1].lower(), match[2].lower(), match[3]
@@ -305,7 +301,7 @@ def _split(url: str) -> _UrlParts:
 
 
 def _host_forms(scheme: str, netloc: str) -> tuple[str, ...]:
-    match = _NETLOC.match(netloc)
+    match = re.match(_NETLOC, netloc)
     name, port = match.groups() if match else (netloc, None)
     names = (name, _readable(name)) if "xn--" in name else (name,)
     default_port = _DEFAULT_PORTS.get(scheme)

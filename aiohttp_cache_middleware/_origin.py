@@ -7,9 +7,8 @@ import copy
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp import (
     ClientConnectorError,
@@ -55,8 +54,7 @@ NOT_MODIFIED = 304
 UNUSABLE = Forward(forward="miss", why="what is stored can't be used")
 
 
-@dataclass(slots=True, eq=False)
-class Arrival:
+class Arrival(NamedTuple):
     """
     What has come back from the origin, and for what.
 

@@ -10,10 +10,8 @@ import asyncio
 import io
 import os
 import re
-import secrets
 import ssl
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from urllib.parse import unquote
 from weakref import WeakKeyDictionary
@@ -54,8 +52,7 @@ AUTOMATIC_HEADERS: Final = frozenset(
 ConnectionFact: TypeAlias = tuple[str, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """
     A part of a multipart body.
 
@@ -70,8 +67,7 @@ class Part:
     content: bytes | tuple[Part, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """
     A request's body, as far as requests are compared by it.
 
@@ -118,8 +114,7 @@ class Asked(NamedTuple):
         return self.body is None and hdrs.AUTHORIZATION not in headers and hdrs.COOKIE not in headers
 
 
-@dataclass(frozen=True, slots=True)
-class Uncacheable:
+class Uncacheable(NamedTuple):
     """
     The request cannot be compared with others.
 
@@ -158,7 +153,9 @@ async def snapshot_request(request: ClientRequest, *, read_body: bool = True) ->
     """
     headers = request.headers
     plain = Request(request.method, bare_url(request.url), CIMultiDictProxy(headers.copy()))
-    if hdrs.AUTHORIZATION in headers and any(map(_SIGNATURE.search, headers.getall(hdrs.AUTHORIZATION))):
+    if hdrs.AUTHORIZATION in headers and any(
+        re.search(_SIGNATURE, value) for value in headers.getall(hdrs.AUTHORIZATION)
+    ):
         return Uncacheable("its Authorization is a signature, another for each request", plain)
     body = None
     if read_body and (payload := request.body):
@@ -287,7 +284,7 @@ def _is_regular(file: object) -> bool:
 
 def _body(request: ClientRequest, content: bytes | tuple[Part, ...]) -> Body:
     content_type = request.headers.get(hdrs.CONTENT_TYPE, "")
-    if isinstance(content, bytes) and (multipart := _MULTIPART.match(content_type)) is not None:
+    if isinstance(content, bytes) and (multipart := re.match(_MULTIPART, content_type)) is not None:
         content = tuple(_raw_parts(content, multipart["boundary"].strip('"').encode()))
     return Body(
         _without_boundary(content_type),
@@ -297,29 +294,29 @@ def _body(request: ClientRequest, content: bytes | tuple[Part, ...]) -> Body:
     )
 
 
-_MULTIPART = re.compile(r'(multipart/[^"]*?);\s*boundary=(?P<boundary>"[^"]+"|[^;\s]+)(.*)', re.IGNORECASE | re.DOTALL)
+_MULTIPART = r'(?is)(multipart/[^"]*?);\s*boundary=(?P<boundary>"[^"]+"|[^;\s]+)(.*)'
 
 
 def _without_boundary(content_type: str) -> str:
-    return _MULTIPART.sub(r"\1\3", content_type)
+    return re.sub(_MULTIPART, r"\1\3", content_type)
 
 
 def _raw_parts(content: bytes, boundary: bytes) -> Iterator[Part]:
     """Cut a multipart body that came as bytes at its delimiters (RFC 2046 §5.1.1)."""
     delimiter = rb"(?:\A|(?<=\r\n))--" + re.escape(boundary) + rb"(?=(?:--)?[ \t]*(?:\r\n|\Z))"
     for piece in re.split(delimiter, content):
-        disposition = _DISPOSITION.search(piece.partition(b"\r\n\r\n")[0])
+        disposition = re.search(_DISPOSITION, piece.partition(b"\r\n\r\n")[0])
         yield Part(_field_name(disposition[1].decode("utf-8", "replace")) if disposition else None, None, piece)
 
 
-_DISPOSITION = re.compile(rb"^content-disposition:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_DISPOSITION = rb"(?im)^content-disposition:[ \t]*([^\r\n]*)"
 
 
-_FIELD_NAME = re.compile(r';\s*name=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))', re.IGNORECASE)
+_FIELD_NAME = r'(?i);\s*name=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))'
 
 
 def _field_name(disposition: str) -> str | None:
-    match = _FIELD_NAME.search(disposition)
+    match = re.search(_FIELD_NAME, disposition)
     # aiohttp sends what is no token percent-encoded, or with backslashes (`quote_fields=False`).
     return None if match is None else unquote(re.sub(r"\\(.)", r"\1", match[1] or match[2] or ""))
 
@@ -338,11 +335,11 @@ def _start_of(payload: IOBasePayload) -> int:
 
 # --- credentials ---
 
-_DIGEST_PARAMETER = re.compile(r'([^\s=,]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,]*)')
+_DIGEST_PARAMETER = r'([^\s=,]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,]*)'
 
 
 # AWS (SigV4), OAuth 1, HTTP Message Signatures and their like: no two requests would have one key.
-_SIGNATURE = re.compile(r"[ ,](?:oauth_)?signature\s*=", re.IGNORECASE)
+_SIGNATURE = r"(?i)[ ,](?:oauth_)?signature\s*="
 
 
 def _authorization(request: ClientRequest) -> tuple[tuple[str, ...], ...]:
@@ -353,7 +350,7 @@ def _credential(value: str) -> tuple[str, ...]:
     """Tell whose credentials these are; a Digest's nonce, count and response are new each time (RFC 7616 §3.4)."""
     scheme, _, parameters = value.strip().partition(" ")
     if scheme.lower() == "digest":
-        said = {name.lower(): text for name, text in _DIGEST_PARAMETER.findall(parameters)}
+        said = {name.lower(): text for name, text in re.findall(_DIGEST_PARAMETER, parameters)}
         user = said.get("username", said.get("username*"))
         if user is not None:
             return ("Digest", said.get("realm", ""), user)
@@ -416,7 +413,7 @@ _tokens: WeakKeyDictionary[ssl.SSLContext, bytes] = WeakKeyDictionary()
 
 def _token(context: ssl.SSLContext) -> bytes:
     """Give a name for *context* that no other one has or will have: what it trusts cannot be seen."""
-    return _tokens.setdefault(context, secrets.token_bytes(16))
+    return _tokens.setdefault(context, os.urandom(16))
 
 
 def _connector_ssl(connector: BaseConnector | None) -> ssl.SSLContext | bool | Fingerprint:

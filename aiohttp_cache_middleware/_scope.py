@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from ._model import StoredResponse
 
 
-@dataclass(slots=True, eq=False)
 class Hop:
     """
     A redirect that is stored once it has led to a response that is.
@@ -29,10 +27,12 @@ class Hop:
         tag: The tag of its URL.
     """
 
-    key: str
-    tag: str
-    flight: Flight
     response: StoredResponse | None = None
+
+    def __init__(self, key: str, tag: str, flight: Flight) -> None:
+        self.key = key
+        self.tag = tag
+        self.flight = flight
 
     def drop(self) -> None:
         """Note that it will not be stored."""

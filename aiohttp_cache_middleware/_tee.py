@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ._flights import OPEN_PATIENCE, READ_AHEAD
 from ._response import CachedResponse, read_ahead, unread, watch_body
-from ._stores import BodySpool
+
+if TYPE_CHECKING:
+    from ._stores import BodySpool
 
 MEMORY_LIMIT = 256 * 1024
 """Bytes of a body held in memory; what is larger goes to a spool."""

@@ -1,7 +1,5 @@
 """How the responses of one primary key stand in a store when they differ by ``Vary`` (RFC 9111 §4.1); pure."""
 
-from __future__ import annotations
-
 from hashlib import blake2b
 from typing import NamedTuple
 

@@ -484,6 +484,11 @@ async def test_a_body_need_not_be_read(session: ClientSession, url: URL) -> None
 # --- requests that are not made ---
 
 
+def told(asked: Asked | Uncacheable | None) -> object:
+    assert isinstance(asked, Asked)
+    return vars(asked.request), asked[1:]
+
+
 async def test_asked_for_says_what_a_real_request_says(session: ClientSession, watcher: Watcher, url: URL) -> None:
     request: dict[str, Any] = {
         "params": {"a": "1"},
@@ -495,12 +500,12 @@ async def test_asked_for_says_what_a_real_request_says(session: ClientSession, w
     async with session.post(url, **request):
         pass
     asked = await asked_for("POST", str(url), **request)
-    assert asked == watcher.asked
+    assert told(asked) == told(watcher.asked)
 
 
 async def test_asked_for_leaves_aside_how_a_request_is_made() -> None:
     made = await asked_for("GET", "http://site.com/", allow_redirects=False, timeout=aiohttp.ClientTimeout(1))
-    assert made == await asked_for("GET", "http://site.com/")
+    assert told(made) == told(await asked_for("GET", "http://site.com/"))
 
 
 async def test_asked_for_refuses_what_it_does_not_know() -> None:

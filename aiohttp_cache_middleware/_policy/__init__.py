@@ -12,6 +12,7 @@ from typing import Protocol
 from .._model import Header, OriginResponse, Request, Rules, StoredResponse
 from . import _configured
 from ._outcomes import (
+    PARTIAL,
     Answer,
     Complete,
     Decision,
@@ -25,7 +26,6 @@ from ._outcomes import (
     Storing,
     ToOrigin,
 )
-from ._ranges import PARTIAL
 from ._selecting import selecting_values, selects
 
 

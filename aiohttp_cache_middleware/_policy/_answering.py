@@ -7,8 +7,8 @@ from multidict import istr
 from .._model import Request, StoredResponse
 from ._fields import date_field, field_members, parse_date, parse_entity_tag, strongly_equal, weakly_equal
 from ._once import once
-from ._outcomes import Answer
-from ._ranges import PARTIAL, answer_from_part, holds_wanted, is_byte_range, partial_answer
+from ._outcomes import PARTIAL, Answer
+from ._ranges import answer_from_part, holds_wanted, is_byte_range, partial_answer
 
 # Looked up in every decision: an istr is found in half the time.
 _IF_NONE_MATCH, _IF_MODIFIED_SINCE, _IF_RANGE = istr("If-None-Match"), istr("If-Modified-Since"), istr("If-Range")

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from multidict import CIMultiDict, CIMultiDictProxy, MultiMapping
 
 from .._model import OriginResponse, Rules, StoredResponse
-from ._outcomes import Complete
-from ._ranges import DIGESTS, PARTIAL, Part, content_range, is_within, stored_part
-from ._validation import freshen, may_be_sent
+from ._outcomes import PARTIAL, Complete
+from ._ranges import DIGESTS, Part, content_range, is_within, stored_part
+from ._stored_fields import may_be_sent
+from ._validation import freshen
 
 GREATEST_COMBINED = 256 * 1024
 """Bytes that parts may come to together: what a body held in memory may have."""

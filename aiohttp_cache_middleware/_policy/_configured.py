@@ -25,7 +25,7 @@ from ._outcomes import (
     ToOrigin,
 )
 from ._selecting import selecting_names, selects
-from ._validation import may_be_sent, updated_fields
+from ._stored_fields import may_be_sent, updated_fields
 
 DEFAULT_CODES = frozenset({200})
 """Status codes that are stored where the options name none."""

@@ -11,8 +11,7 @@ from ._combining import to_complete
 from ._fields import CacheControl, cache_control, date_field
 from ._freshness import current_age, is_fresh, staleness
 from ._once import once
-from ._outcomes import Complete, Decision, Forward, GatewayTimeout, Reuse, Revalidate, ToOrigin, Why
-from ._ranges import PARTIAL
+from ._outcomes import PARTIAL, Complete, Decision, Forward, GatewayTimeout, Reuse, Revalidate, ToOrigin, Why
 from ._selecting import selects
 from ._storing import STORABLE_METHODS, may_store_answer_to
 from ._validation import conditions, may_be_offered, tells_variants_apart

@@ -5,25 +5,25 @@ Nothing here raises on what a peer sent. What cannot be understood has a meaning
 where RFC 9111 leaves a choice it is the one that makes a response stale rather than fresh (§4.2.1).
 """
 
-from __future__ import annotations
-
 import calendar
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from multidict import MultiMapping, istr
 
 GREATEST_DELTA = 2**31
 """What a larger number of seconds counts as (RFC 9111 §1.2.2)."""
 
-_QUOTED_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*(?P<closed>")?|,', re.DOTALL)
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_DIGITS = re.compile(r"[0-9]+")
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+TCHARS = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+"""Pattern of a token, by what it is made of (RFC 9110 §5.6.2)."""
+
+# Patterns are compiled when they are first used: all together would take a tenth of what importing this package does.
+_QUOTED_OR_COMMA = r'(?s)"(?:[^"\\]|\\.)*(?P<closed>")?|,'
+_ESCAPED = r"(?s)\\(.)"
 
 
 # --- lists (RFC 9110 §5.6.1) ---
@@ -42,7 +42,7 @@ def members(value: str) -> tuple[str, ...]:
 def _split_around_quotes(value: str) -> list[str]:
     parts = []
     start = 0
-    for match in _QUOTED_OR_COMMA.finditer(value):
+    for match in re.finditer(_QUOTED_OR_COMMA, value):
         if match.group() == ",":
             parts.append(value[start : match.start()])
             start = match.end()
@@ -69,7 +69,7 @@ def field_members(fields: MultiMapping[str], name: str) -> tuple[str, ...]:
 def unquoted(value: str) -> str:
     """Give the content of a quoted string; anything else as it stands."""
     if len(value) >= 2 and value[0] == value[-1] == '"':
-        return _ESCAPED.sub(r"\1", value[1:-1])
+        return re.sub(_ESCAPED, r"\1", value[1:-1])
     return value
 
 
@@ -82,7 +82,7 @@ def delta_seconds(value: str | None) -> int | None:
 
     Numbers above 2^31 are 2^31; leading zeros don't count.
     """
-    if value is None or _DIGITS.fullmatch(value) is None:
+    if value is None or not (value.isascii() and value.isdigit()):
         return None
     digits = value.lstrip("0")
     # int() refuses numbers of thousands of digits, hence the length first.
@@ -101,13 +101,10 @@ _CLOCK = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _MONTH = r"(?P<month>[a-z]{3})"
 _DAY_NAME = r"(?:mon|tue|wed|thu|fri|sat|sun)"
 # Letters in any case, no zone but GMT: RFC 9111 §4.2. The day of the week is redundant and not compared.
-_DATE_FORMATS = tuple(
-    re.compile(pattern, re.IGNORECASE | re.ASCII)
-    for pattern in (
-        rf"{_DAY_NAME}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_CLOCK} gmt",
-        rf"(?:mon|tues|wednes|thurs|fri|satur|sun)day, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_CLOCK} gmt",
-        rf"{_DAY_NAME} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_CLOCK} (?P<year>[0-9]{{4}})",
-    )
+_DATE_FORMATS = (
+    rf"{_DAY_NAME}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_CLOCK} gmt",
+    rf"(?:mon|tues|wednes|thurs|fri|satur|sun)day, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_CLOCK} gmt",
+    rf"{_DAY_NAME} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_CLOCK} (?P<year>[0-9]{{4}})",
 )
 
 
@@ -127,7 +124,8 @@ def parse_date(value: str, now: float) -> float | None:
 
 @lru_cache(maxsize=1024)
 def _parse_date(value: str, this_year: int) -> float | None:
-    match = next((match for pattern in _DATE_FORMATS if (match := pattern.fullmatch(value))), None)
+    matches = (re.fullmatch(pattern, value, re.IGNORECASE | re.ASCII) for pattern in _DATE_FORMATS)
+    match = next(filter(None, matches), None)
     if match is None:
         return None
     year = int(match["year"])
@@ -157,8 +155,7 @@ def date_field(fields: MultiMapping[str], name: str, now: float) -> float | None
 # --- entity tags (RFC 9110 §8.8.3) ---
 
 
-@dataclass(frozen=True, slots=True)
-class EntityTag:
+class EntityTag(NamedTuple):
     """
     An entity tag.
 
@@ -199,15 +196,14 @@ def strongly_equal(one: EntityTag, other: EntityTag) -> bool:
 # --- Cache-Control (RFC 9111 §5.2) ---
 
 
-@dataclass(frozen=True, slots=True)
-class CacheControl:
+class CacheControl(NamedTuple):
     """
     The directives of a request or a response that mean something to a private cache.
 
     Times are seconds. ``s-maxage``, ``proxy-revalidate`` and ``no-transform`` are for others.
 
     Attributes:
-        names: Lower-case names of all directives, known or not; ``"private" in cache_control(fields)`` asks them.
+        names: Lower-case names of all directives, known or not.
         max_age: Freshness lifetime, or the greatest age a request accepts; ``0`` if it cannot be understood.
         no_cache: Validate before every use; also when its argument cannot be understood.
         no_cache_fields: Lower-case field names that ``no-cache="..."`` is limited to.
@@ -230,9 +226,6 @@ class CacheControl:
     min_fresh: float | None = None
     stale_while_revalidate: float = 0.0
     stale_if_error: float | None = None
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.names
 
 
 # A name that is an istr is found in a multidict in half the time; these are looked up in every decision.
@@ -295,7 +288,7 @@ def _field_names(arguments: Iterable[str | None]) -> frozenset[str]:
     names: set[str] = set()
     for argument in arguments:
         listed = members(argument or "")
-        if not listed or not all(_TOKEN.fullmatch(name) for name in listed):
+        if not listed or not all(re.fullmatch(TCHARS, name) for name in listed):
             return frozenset()
         names.update(name.lower() for name in listed)
     return frozenset(names)

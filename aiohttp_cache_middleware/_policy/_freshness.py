@@ -114,7 +114,7 @@ def heuristic_lifetime(status: int, fields: MultiMapping[str], directives: Cache
 
 def is_cacheable_by_default(status: int, directives: CacheControl) -> bool:
     """Tell whether a response may be stored, and be fresh, without stating a lifetime (§3, §4.2.2)."""
-    return status in HEURISTICALLY_CACHEABLE or "public" in directives or "private" in directives
+    return status in HEURISTICALLY_CACHEABLE or not directives.names.isdisjoint(("public", "private"))
 
 
 def expires_time(response: OriginResponse, rules: Rules, now: float) -> float:

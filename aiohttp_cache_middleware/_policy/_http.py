@@ -14,6 +14,7 @@ from ._fields import GREATEST_DELTA
 from ._freshness import current_age
 from ._invalidation import invalidated_urls
 from ._outcomes import (
+    PARTIAL,
     Complete,
     Decision,
     DoNotStore,
@@ -26,7 +27,6 @@ from ._outcomes import (
     Storing,
     ToOrigin,
 )
-from ._ranges import PARTIAL
 from ._storing import STORABLE_METHODS, may_store
 from ._validation import forbids_storing, freshen, freshen_from_head, freshened_by_304, selected_by_304
 

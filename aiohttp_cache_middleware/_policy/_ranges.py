@@ -11,13 +11,10 @@ from multidict import MultiMapping, istr
 
 from .._model import Header, Request, StoredResponse
 from ._fields import members
-from ._outcomes import Answer
+from ._outcomes import PARTIAL, Answer
 
 MAX_RANGES = 32
 """More parts than this in one request are a mistake or an attack; the whole body is the answer (§14.2)."""
-
-PARTIAL = 206
-"""Status of a response whose content is a part."""
 
 DIGESTS = ("content-digest", "content-md5")
 """Fields that hold for the content of one response, so not for a part of it, or for more (RFC 9530 §2)."""

@@ -15,8 +15,7 @@ ABSENT = b""
 """Stands in a `Vary` for a field the request does not have; it matches only its absence."""
 
 _COOKIE, _VARY = istr("Cookie"), istr("Vary")
-_SEPARATORS = re.compile(r"[,\s]+")
-_WEIGHT = re.compile(r"q=([01])(?:\.([0-9]{0,3}))?", re.IGNORECASE)
+_WEIGHT = r"(?i)q=([01])(?:\.([0-9]{0,3}))?"
 
 
 def vary_names(fields: MultiMapping[str]) -> tuple[str, ...] | None:
@@ -43,14 +42,14 @@ def selecting_names(request: Request, response: OriginResponse) -> tuple[str, ..
     whoever they stand for, and a session may send those of another one next time.
     """
     names = _names_in_vary(response.fields) - {"*"}
-    if _COOKIE in request.headers and "private" in cache_control(response.fields):
+    if _COOKIE in request.headers and "private" in cache_control(response.fields).names:
         names.add("cookie")
     return tuple(sorted(names))
 
 
 def _names_in_vary(fields: MultiMapping[str]) -> set[str]:
     value = combined(fields, _VARY)
-    return {name.lower() for name in _SEPARATORS.split(value) if name} if value else set()
+    return set(value.lower().replace(",", " ").split()) if value else set()
 
 
 def selecting_values(headers: MultiMapping[str], names: Iterable[str], secret: bytes) -> Vary:
@@ -120,7 +119,7 @@ def _preference(member: str) -> str:
 
 def _weight(parameter: str) -> str:
     """Give a weight its shortest form, the default weight none (RFC 9110 §12.4.2); other parameters as they are."""
-    match = _WEIGHT.fullmatch(parameter)
+    match = re.fullmatch(_WEIGHT, parameter)
     if match is None:
         return parameter
     decimals = (match[2] or "").rstrip("0")

@@ -1,16 +1,15 @@
-"""Which responses may be stored, and which of their fields (RFC 9111 §3)."""
+"""Which responses may be stored (RFC 9111 §3)."""
 
 from __future__ import annotations
 
-from multidict import MultiMapping
-
 from .._model import OriginResponse, Request, Rules
 from ._answering import is_conditional
-from ._fields import CacheControl, cache_control, field_members
+from ._fields import CacheControl, cache_control
 from ._freshness import expires_time, explicit_lifetime, is_cacheable_by_default
-from ._outcomes import DoNotStore, Store, Storing
-from ._ranges import PARTIAL, asks_for_one_part, content_range, is_within, wanted_range
+from ._outcomes import PARTIAL, DoNotStore, Store, Storing
+from ._ranges import asks_for_one_part, content_range, is_within, wanted_range
 from ._selecting import selecting_names, vary_names
+from ._stored_fields import not_stored_fields
 
 STORABLE_METHODS = frozenset({"GET", "HEAD"})
 """Methods whose responses this cache can reuse: of POST only later GETs could make use (RFC 9110 §9.3.3)."""
@@ -27,25 +26,6 @@ OF_ONE_REQUEST = frozenset({412, 416})
 
 SUPERSEDING_STATUSES = frozenset({200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 410})
 """Answers to GET after which an older stored one is known to be out of date, even if they can't be stored."""
-
-HOP_BY_HOP = frozenset(
-    {
-        # RFC 9110 §7.6.1 and RFC 9111 §3.1; the last two are what old clients and proxies send.
-        "connection",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-        "proxy-authenticate",
-        "proxy-authentication-info",
-        "proxy-authorization",
-        "keep-alive",
-        "proxy-connection",
-    }
-)
-"""Fields that are for one connection, or between us and a proxy."""
-
-FOR_ALL_RECIPIENTS = frozenset({"age", "cache-control", "date", "expires", "vary"})
-"""Fields that ``Connection`` or ``no-cache`` cannot take away: without them a response could look fresher (§7.6.1)."""
 
 
 def may_store(request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
@@ -86,17 +66,6 @@ def may_store_answer_to(request: Request, rules: Rules) -> bool:
         return True
     allows_parts = rules.allowed_codes is None or PARTIAL in rules.allowed_codes
     return allows_parts and asks_for_one_part(request) and not is_conditional(request)
-
-
-def not_stored_fields(fields: MultiMapping[str]) -> frozenset[str]:
-    """
-    Give the lower-case names of fields that must not be stored (§3.1).
-
-    Those for one connection, those that ``Connection`` names, and those that ``no-cache="..."`` names: to leave
-    these out is one way never to reuse them unvalidated (§5.2.2.4). ``private="..."`` is for shared caches.
-    """
-    named = {name.lower() for name in field_members(fields, "Connection")} | cache_control(fields).no_cache_fields
-    return HOP_BY_HOP | (named - FOR_ALL_RECIPIENTS) if named else HOP_BY_HOP
 
 
 def _forbidden_by_request(request: Request, rules: Rules) -> str | None:

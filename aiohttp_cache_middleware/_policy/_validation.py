@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from email.utils import formatdate
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from .._model import Header, OriginResponse, RawHeader, Rules, StoredResponse
+from .._model import Header, OriginResponse, Rules, StoredResponse
 from ._fields import EntityTag, cache_control, date_field, parse_entity_tag, strongly_equal, weakly_equal
 from ._freshness import expires_time
 from ._outcomes import Invalid
-from ._storing import not_stored_fields
-
-NEVER_UPDATED = frozenset({"content-length", "content-encoding", "content-range"})
-"""Fields that describe the stored bytes: no later response changes those (§3.2)."""
+from ._stored_fields import may_be_sent, updated_fields
 
 IDENTIFYING = frozenset({"authorization", "cookie"})
 """Selecting fields that tell users apart: one user's variants are not offered for another's request."""
@@ -36,17 +32,6 @@ def conditions(stored: StoredResponse, others: Iterable[StoredResponse] = ()) ->
     if (last_modified := fields.get("Last-Modified")) and may_be_sent(last_modified):
         headers.append(("If-Modified-Since", last_modified))
     return tuple(headers)
-
-
-def may_be_sent(value: str) -> bool:
-    """
-    Tell whether a stored field value may be sent again (RFC 9110 §5.5): it holds no control characters.
-
-    Nor bytes that were no UTF-8, which aiohttp shows as surrogates and can't send as they came.
-    """
-    if value.isascii() and value.isprintable():  # as nearly all of them are
-        return True
-    return not any((char < " " and char != "\t") or char == "\x7f" or "\ud800" <= char <= "\udfff" for char in value)
 
 
 def may_be_offered(variant: StoredResponse) -> bool:
@@ -138,32 +123,6 @@ def freshen(stored: StoredResponse, response: OriginResponse, rules: Rules, now:
         created_time=now,
         expires_time=expires_time(updated, rules, now),
     )
-
-
-def updated_fields(
-    stored: StoredResponse, response: OriginResponse
-) -> tuple[tuple[Header, ...], tuple[RawHeader, ...] | None]:
-    """
-    Give the fields of *stored*, decoded and raw, updated by those of *response* (§3.2).
-
-    ``Age`` never outlives the response it came with, and a response without ``Date`` gets one: both say when
-    *stored* was last known to be good.
-    """
-    ignored = NEVER_UPDATED | not_stored_fields(response.fields)
-    new = [(name, value) for name, value in response.fields.items() if name.lower() not in ignored]
-    if "Date" not in response.fields:
-        new.append(("Date", formatdate(response.response_time, usegmt=True)))
-    replaced = {name.lower() for name, _ in new} | {"age"}
-    headers = (*[header for header in stored.headers if header[0].lower() not in replaced], *new)
-    if stored.raw_headers is None:
-        return headers, None
-    kept = [header for header in stored.raw_headers if header[0].decode("latin-1").lower() not in replaced]
-    return headers, (*kept, *[(_encoded(name), _encoded(value)) for name, value in new])
-
-
-def _encoded(text: str) -> bytes:
-    """Encode what aiohttp decoded; it decodes fields so."""
-    return text.encode("utf-8", "surrogateescape")
 
 
 def forbids_storing(stored: StoredResponse) -> bool:

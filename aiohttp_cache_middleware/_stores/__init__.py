@@ -15,26 +15,31 @@ Where responses are kept: on disk by default, in memory for tests and short-live
 - `_faults`: what errors mean, and for how long a store that fails is left alone
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ._protocol import BodyReader, BodySpool, Report, Store
 from ._sharing import disk_store
 
 if TYPE_CHECKING:
     from ._disk import DiskStore
     from ._memory import MemoryStore
+    from ._protocol import BodyReader, BodySpool, Report, Store
 
 __all__ = ["BodyReader", "BodySpool", "DiskStore", "MemoryStore", "Report", "Store", "disk_store"]
 
 
+_HOMES = {
+    "BodyReader": "_protocol",
+    "BodySpool": "_protocol",
+    "DiskStore": "_disk",
+    "MemoryStore": "_memory",
+    "Report": "_protocol",
+    "Store": "_protocol",
+}
+
+
 def __getattr__(name: str) -> object:
-    """Import a store when somebody asks for it: they take a third of what the whole package takes to import."""
-    if name == "DiskStore":
-        from ._disk import DiskStore
-
-        return DiskStore
-    if name == "MemoryStore":
-        from ._memory import MemoryStore
-
-        return MemoryStore
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import what somebody asks for: together they take a third of what the whole package takes to import."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
