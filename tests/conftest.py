@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -148,7 +149,10 @@ def set_clock(cache: CacheMiddleware, clock: Clock) -> None:
     cache._core.clock = clock
 
 
+_numbers = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def default_directory_is_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep tests out of the user's own cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+def default_directory_is_temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests out of the user's own cache, and of each other's; nothing is made, as few tests use it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / f"xdg-{next(_numbers)}"))

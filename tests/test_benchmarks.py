@@ -30,6 +30,7 @@ def figures_of(report: str) -> list[float]:
     return [float(found.replace(",", "")) for cell in cells for found in re.findall(r"^ ([\d.,e+-]+)", cell)]
 
 
+@pytest.mark.slow
 def test_a_scenario_in_a_tiny_configuration(tmp_path: Path) -> None:
     report = run(tmp_path, "--only", "hot", "--clients", "plain", "floor", "disk", "memory")
 

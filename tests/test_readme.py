@@ -98,4 +98,4 @@ def test_ci_runs_the_command_for_checks_and_tests_step_by_step() -> None:
 
     lines = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
 
-    assert lines[lines.index(steps[0]) :] == [*steps, "pytest -m slow"]
+    assert lines[lines.index(steps[0]) :] == [*steps, "pytest tests/faults", "pytest -m slow tests"]

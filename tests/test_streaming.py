@@ -456,8 +456,8 @@ async def test_store_that_vanishes_in_mid_body(
     hit_or_miss = await ask(session, origin.url())
     assert hit_or_miss.body == MEGABYTE * 2
     await session.close()
-    # What fails first depends on how far the threads are: the body that is written, or the look at the database.
-    assert len(set(warnings())) == len(warnings()) <= 2
+    # What fails depends on how far the threads are: the body that is written, the look at the database, or its opening.
+    assert len(set(warnings())) == len(warnings()) <= 3
 
 
 FULL_DISK = """

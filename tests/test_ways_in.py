@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -107,10 +108,10 @@ async def test_the_directory_may_be_named_with_a_string(tmp_path: Path, origin: 
     assert (tmp_path / "deep" / "down").stat().st_mode & 0o777 == 0o700
 
 
-async def test_the_default_directory_is_the_users(tmp_path: Path, origin: Origin) -> None:
+async def test_the_default_directory_is_the_users(origin: Origin) -> None:
     async with make_cached_session() as session:
         await ask(session, origin.url("/a"))
-    directory = tmp_path / "xdg" / "aiohttp_cache_middleware"
+    directory = Path(os.environ["XDG_CACHE_HOME"]) / "aiohttp_cache_middleware"
     assert directory.stat().st_mode & 0o777 == 0o700
 
 
