@@ -17,6 +17,7 @@ from ._storing import STORABLE_METHODS, may_store_answer_to
 from ._validation import conditions, may_be_offered, tells_variants_apart
 
 _NO_CACHE = CacheControl(no_cache=True)
+_FRESH = "§4.2 fresh"
 
 
 def decide(request: Request, stored: Sequence[StoredResponse], rules: Rules, now: float, *, secret: bytes) -> Decision:
@@ -28,6 +29,16 @@ def decide(request: Request, stored: Sequence[StoredResponse], rules: Rules, now
         now: POSIX time, in seconds.
         secret: The store's secret, with which `StoredResponse.vary` was made.
     """
+    # What all that follows comes to for most hits, in a third of the time.
+    if len(stored) == 1 and _is_plainly_reusable(request, stored[0], rules, now):
+        return Reuse(stored[0], current_age(stored[0], now), why=_FRESH)
+    return decide_by_rules(request, stored, rules, now, secret=secret)
+
+
+def decide_by_rules(
+    request: Request, stored: Sequence[StoredResponse], rules: Rules, now: float, *, secret: bytes
+) -> Decision:
+    """Decide as `decide` does, going through the rules one by one."""
     asked = request_directives(request)
     if why := _bypasses(request, rules, asked):
         return _to_origin(rules, asked, Forward(may_be_stored=False, forward="bypass", why=why))
@@ -57,6 +68,34 @@ def request_directives(request: Request) -> CacheControl:
 def response_directives(stored: StoredResponse) -> CacheControl:
     """Give the directives of a stored response."""
     return cache_control(stored.fields)
+
+
+# --- with nothing special on any side ---
+
+
+def _is_plainly_reusable(request: Request, stored: StoredResponse, rules: Rules, now: float) -> bool:
+    return (
+        _asks_plainly(request)
+        and _answers_plainly(stored)
+        and is_fresh(stored, now)
+        and not rules.refresh
+        and rules.allowed_codes is None
+        and rules.override is None
+        and "GET" in rules.allowed_methods
+    )
+
+
+@once
+def _asks_plainly(request: Request) -> bool:
+    """Tell whether *request* is a GET for all of it that says nothing about how it wants to be answered."""
+    return not is_special(request) and request_directives(request) == CacheControl()
+
+
+@once
+def _answers_plainly(stored: StoredResponse) -> bool:
+    """Tell whether *stored* answers every such request for as long as it is fresh."""
+    is_whole = stored.method == "GET" and stored.status != PARTIAL
+    return is_whole and not stored.vary and not response_directives(stored).no_cache
 
 
 # --- whatever is stored ---
@@ -180,7 +219,7 @@ def _with_selected(case: _Case) -> Decision:
     if is_fresh(case.stored, case.now):
         if why := _not_fresh_enough(case):
             return _to_origin(case.rules, case.asked, _validated(case, why, "request"))
-        return case.reuse("§4.2 fresh")
+        return case.reuse(_FRESH)
     return _with_stale(case)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aiohttp_cache_middleware._model import Expiration, Rules, StoredResponse
 from aiohttp_cache_middleware._policy._answering import answer_to
+from aiohttp_cache_middleware._policy._decision import decide, decide_by_rules
 from aiohttp_cache_middleware._policy._fields import (
     GREATEST_DELTA,
     delta_seconds,
@@ -109,6 +110,38 @@ def test_no_decision_raises_and_a_reuse_is_right(
     shown = answer_to(request, stored, SECRET)
     for start, stop in (shown.ranges or ()) if shown is not None else ():
         assert 0 <= start < stop <= stored.size
+
+
+@quick
+@given(
+    answers,
+    requests,
+    statuses,
+    st.builds(
+        Rules,
+        allowed_methods=st.sampled_from([frozenset({"GET", "HEAD"}), frozenset({"HEAD"})]),
+        allowed_codes=st.sampled_from([None, None, frozenset({200}), frozenset({404})]),
+        override=expirations,
+        refresh=st.sampled_from([False, False, True]),
+        only_if_cached=st.booleans(),
+    ),
+    st.floats(-100, 100),
+    st.sampled_from(["GET", "GET", "HEAD", "POST"]),
+)
+def test_what_is_decided_at_once_is_what_the_rules_say(
+    answer: list[tuple[str, str]],
+    asked: list[tuple[str, str]],
+    status: int,
+    in_force: Rules,
+    after: float,
+    method: str,
+) -> None:
+    origin = an_answer([("Cache-Control", "max-age=60"), *answer], status)
+    if not isinstance(may_store(a_request(), origin, Rules(), T0), Store):
+        return
+    stored, request = stored_as(origin), a_request(asked, method)
+    by_rules = decide_by_rules(request, [stored], in_force, T0 + after, secret=SECRET)
+    assert decide(request, [stored], in_force, T0 + after, secret=SECRET) == by_rules
 
 
 @quick
