@@ -44,10 +44,11 @@ _LATEST: Final = 2.0**35
 
 # Types of a response's facts, in order; which of the last ones may be missing makes the variants.
 _TYPES: Final = frozenset(
-    (str, str, int, str, int, int, tuple, raw, tuple, float, float, float, float, tuple, redirects_to, reference)
+    (str, str, int, str, int, int, tuple, raw, tuple, float, float, float, float, tuple, redirects_to, reference, *late)
     for raw in (tuple, NoneType)
     for redirects_to in (str, NoneType)
     for reference in (tuple, NoneType)
+    for late in ((), (float,))
 )
 
 
@@ -173,7 +174,7 @@ def _facts_of_response(response: StoredResponse, *, compress: bool) -> tuple[int
     raw = response.raw_headers
     if raw is not None and raw == encoded(response.headers):
         raw = None
-    facts = (
+    facts: tuple[object, ...] = (
         response.method,
         response.url,
         response.status,
@@ -190,6 +191,8 @@ def _facts_of_response(response: StoredResponse, *, compress: bool) -> tuple[int
         response.redirects_to,
         reference,
     )
+    if response.set_cookie_time is not None:
+        facts = (*facts, float(response.set_cookie_time))
     return kind, facts, body
 
 
@@ -200,14 +203,16 @@ def _facts_of_index(index: VariantIndex) -> tuple[int, tuple[object, ...], bytes
 def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> StoredResponse:
     if tuple(map(type, facts)) not in _TYPES:
         raise UndecodableError("facts of the wrong type")
-    method, url, status, reason, major, minor, headers, raw, sent, *times, vary, redirects_to, reference = facts
+    method, url, status, reason, major, minor, headers, raw, sent, *times, vary, redirects_to, reference = facts[:16]
     request_time, response_time, created_time, expires_time = times
+    set_cookie_time = facts[16] if len(facts) > 16 else None
     # What is no number fails every comparison; only an expiry may be infinite.
     if not (
         100 <= status <= 999
         and abs(request_time) < _LATEST
         and abs(response_time) < _LATEST
         and abs(created_time) < _LATEST
+        and abs(set_cookie_time or 0.0) < _LATEST
         and expires_time > -inf
     ):
         raise UndecodableError("facts that can't be")
@@ -228,6 +233,7 @@ def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> Store
         request_headers=_fields(sent),
         vary=_vary(vary),
         redirects_to=redirects_to,
+        set_cookie_time=set_cookie_time,
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
-from http.cookies import Morsel, SimpleCookie
+from http.cookies import Morsel
 from typing import TYPE_CHECKING
+
+from ._response import parse_cookies
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractCookieJar
@@ -13,31 +15,35 @@ if TYPE_CHECKING:
     from ._model import StoredResponse
 
 
-def restore_cookies(
-    jar: AbstractCookieJar, cookies: SimpleCookie, stored: StoredResponse, url: URL, now: float
-) -> None:
+def restore_cookies(jar: AbstractCookieJar, stored: StoredResponse, url: URL, now: float) -> None:
     """
-    Put *cookies* of a hit into *jar*: those that have not expired since, and that the jar does not hold.
+    Put the cookies of a hit into *jar*: those that have not expired since, and that the jar does not hold.
 
     Args:
-        cookies: What the stored ``Set-Cookie`` fields say.
+        stored: The stored response, whose ``Set-Cookie`` fields count.
         url: The request's URL, which the cookies came from.
         now: POSIX time, in seconds.
     """
+    set_cookies = stored.fields.getall("Set-Cookie", ())
+    if not set_cookies:
+        return
     held = {(one.key, one["domain"], one["path"]) for one in jar}
-    restored: SimpleCookie = SimpleCookie()
-    for name, cookie in cookies.items():
-        remaining = _remaining(cookie, stored.created_time, now)
-        domain = cookie["domain"].lstrip(".") or url.raw_host or ""
-        path = cookie["path"] if cookie["path"].startswith("/") else _default_path(url)
-        if (remaining is not None and remaining <= 0) or (name, domain, path) in held:
-            continue
-        restored[name] = cookie
-        if remaining is not None:
-            restored[name]["max-age"] = str(int(remaining))
-            restored[name]["expires"] = ""
-    if restored:
-        jar.update_cookies(restored, url)
+    of_all_hosts = {name for name, domain, _ in held if not domain}  # a session's own ``cookies=``
+    came = stored.created_time if stored.set_cookie_time is None else stored.set_cookie_time
+    # Field by field: two cookies may have one name, and differ in their path.
+    for set_cookie in set_cookies:
+        cookies = parse_cookies((set_cookie,))
+        for name, cookie in list(cookies.items()):
+            remaining = _remaining(cookie, came, now)
+            domain = cookie["domain"].lstrip(".") or url.raw_host or ""
+            path = cookie["path"] if cookie["path"].startswith("/") else _default_path(url)
+            is_held = name in of_all_hosts or (name, domain, path) in held
+            if is_held or (remaining is not None and remaining <= 0):
+                del cookies[name]
+            elif remaining is not None:
+                cookie["max-age"] = str(int(remaining))
+                cookie["expires"] = ""
+        jar.update_cookies(cookies, url)
 
 
 def _remaining(cookie: Morsel[str], stored_time: float, now: float) -> float | None:
@@ -53,5 +59,5 @@ def _remaining(cookie: Morsel[str], stored_time: float, now: float) -> float | N
 
 
 def _default_path(url: URL) -> str:
-    """Give the path of a cookie that names none (RFC 6265 §5.1.4)."""
-    return url.raw_path.rpartition("/")[0] or "/"
+    """Give the path of a cookie that names none (RFC 6265 §5.1.4), as aiohttp's jar spells it."""
+    return url.path.rpartition("/")[0] or "/"

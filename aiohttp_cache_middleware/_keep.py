@@ -13,9 +13,9 @@ from aiohttp import ClientError, hdrs
 
 from ._flights import READ_AHEAD, Flight
 from ._guard import logger
-from ._key import stored_request_headers, stored_url, url_tag
+from ._key import gives_away, stored_request_headers, stored_url, url_tag
 from ._model import FOREVER, BodyRef, OriginResponse, StoredResponse, VariantIndex, Vary
-from ._policy import PARTIAL, DoNotStore, Store, Storing, selecting_values, selects
+from ._policy import PARTIAL, REDIRECTS, DoNotStore, Store, Storing, selecting_values, selects
 from ._response import CachedResponse, is_decoded, replay, whole_body
 from ._scope import Hop, RequestScope
 from ._tee import MEMORY_LIMIT, NO_ROOM, TOO_LARGE, Capture
@@ -44,6 +44,7 @@ LATE_OVERHEAD = 4096
 
 REJECTED = "rejected by filter_fn"
 TOO_LATE = "the store takes too long to open"
+GIVES_AWAY = "it leads to a URL with an ignored parameter"
 USELESS_PART = "a part of no use beside what is stored"
 
 UNCACHEABLE = frozenset({TOO_LARGE, NO_ROOM, REJECTED, "the store did not accept it"})
@@ -73,7 +74,7 @@ class Keeper:
         storing = self._judge(exchange, response, origin, tampered)
         if isinstance(storing, Store):
             template = self._template(exchange, response, origin, storing)
-            hops = exchange.scope.take_followed() if exchange.scope is not None else ()
+            hops = self._hops_that_end_here(exchange, origin.status)
             drop = partial(self._dropped, exchange, flight, hops)
             if not exchange.key:
                 keep = partial(self._keep_when_open, exchange, template, storing, flight, hops)
@@ -86,7 +87,8 @@ class Keeper:
         if storing.invalidates and exchange.key:
             self._invalidate(exchange)
         hop = self._core.policy.may_store_hop(exchange.asked.request, origin, exchange.rules, origin.response_time)
-        if isinstance(hop, Store) and exchange.scope is not None and exchange.key and tampered is None:
+        is_ours = exchange.key and tampered is None and storing.why != GIVES_AWAY
+        if isinstance(hop, Store) and exchange.scope is not None and is_ours:
             self._hold_hop(exchange.scope, exchange, response, origin, hop, flight)
         else:
             self._not_stored(exchange.key, storing.why)
@@ -112,8 +114,8 @@ class Keeper:
 
     def keep_hops(self, exchange: Exchange, led_to: StoredResponse) -> None:
         """Store the hops that led to a response which is stored."""
-        if exchange.scope is not None:
-            self._keep_hops(exchange.scope.take_followed(), led_to)
+        if hops := self._hops_that_end_here(exchange, led_to.status):
+            self._keep_hops(hops, led_to)
 
     async def hop_arrives(self, exchange: Exchange, response: CachedResponse) -> None:
         """Wait for the body of a redirect: aiohttp does not read it when it follows, so what is late is lost."""
@@ -138,12 +140,15 @@ class Keeper:
     ) -> Storing:
         if tampered is not None:
             return DoNotStore(tampered)
+        settings = self._core.settings
+        if settings.ignored_params and gives_away(response.headers, settings.ignored_params):
+            return DoNotStore(GIVES_AWAY)
         media_type = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
         if media_type in ENDLESS:
             return DoNotStore(f"{media_type} has no end")
         if is_decoded(response) is (not exchange.asked.decoded):
             return DoNotStore("auto_decompress= of this request is not its session's")
-        size, limit = response.content_length, self._core.settings.max_body_size
+        size, limit = response.content_length, settings.max_body_size
         if size is not None and limit is not None and size > limit and response.method != "HEAD":
             return DoNotStore(TOO_LARGE)
         return self._core.policy.may_store(exchange.asked.request, origin, exchange.rules, origin.response_time)
@@ -358,6 +363,10 @@ class Keeper:
         return core.policy.to_keep(stored, new, core.settings.max_body_size), existing
 
     # --- redirects ---
+
+    def _hops_that_end_here(self, exchange: Exchange, status: int) -> tuple[Hop, ...]:
+        """Take the hops that led to a response with *status*; none, if that is a redirect which leads on."""
+        return () if exchange.scope is None or status in REDIRECTS else exchange.scope.take_followed()
 
     def _hold_hop(
         self,

@@ -22,6 +22,8 @@ from ._request import AUTOMATIC_HEADERS, Asked, Body, Part, bare_url
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from multidict import MultiMapping
+
 KEY_FORMAT: Final = 1
 """Changes whenever equal requests get other keys; entries under old keys are then never found."""
 
@@ -127,8 +129,27 @@ def stored_url(url: Asked | URL | str, ignored_params: frozenset[str]) -> str:
 
 def stored_request_headers(asked: Asked, ignored_params: frozenset[str]) -> tuple[Header, ...]:
     """Give the request's header fields as they may be written down: without credentials and ignored ones."""
-    left_out = CREDENTIAL_HEADERS | _lower(ignored_params) if ignored_params else CREDENTIAL_HEADERS
-    return tuple([(name, value) for name, value in asked.request.headers.items() if name.lower() not in left_out])
+    fields = asked.request.headers.items()
+    if not ignored_params:
+        return tuple([(name, value) for name, value in fields if name.lower() not in CREDENTIAL_HEADERS])
+    left_out = CREDENTIAL_HEADERS | _lower(ignored_params)
+    return tuple(
+        [
+            (name, _without_ignored(value, ignored_params) if name.lower() == "referer" else value)
+            for name, value in fields
+            if name.lower() not in left_out
+        ]
+    )
+
+
+def gives_away(response_headers: MultiMapping[str], ignored_params: frozenset[str]) -> bool:
+    """
+    Tell whether a response hands an ignored parameter on in the URL it leads to.
+
+    It would be written down so, and another caller be sent there with it.
+    """
+    urls = [url for name in ("Location", "Content-Location") for url in response_headers.getall(name, ())]
+    return any(_without_ignored(url, ignored_params) != url for url in urls)
 
 
 # --- encoding ---

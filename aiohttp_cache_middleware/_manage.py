@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from aiohttp import InvalidURL
 from multidict import CIMultiDictProxy
 from yarl import URL
 
@@ -233,7 +234,10 @@ def _led_to(stored: StoredResponse) -> str | None:
 
 
 async def _stored_for(core: Core, url: str | URL, method: str | None = None) -> list[StoredResponse]:
-    bare = bare_url(url if isinstance(url, URL) else URL(url))
+    url = url if isinstance(url, URL) else URL(url)
+    if not url.absolute:
+        raise InvalidURL(url, "expected an absolute URL")
+    bare = bare_url(url)
     tag = url_tag(bare, await core.store.secret(patient=True), core.settings.ignored_params)
     found = [await core.store.get(key) for key in await core.store.tagged(tag)]
     return [
@@ -357,6 +361,7 @@ class Management:
 
         Raises:
             TypeError: Not exactly one of *url* and *key* was given.
+            aiohttp.InvalidURL: *url* is not absolute.
             StoreError: The store can't be asked.
         """
         return bool(await self._selected(url, key, method))
@@ -370,6 +375,7 @@ class Management:
 
         Raises:
             TypeError: Not exactly one of *url* and *key* was given.
+            aiohttp.InvalidURL: *url* is not absolute.
             StoreError: The store can't be asked, or could not remove them.
         """
         selected = await self._selected(url, key, method)
@@ -385,7 +391,8 @@ class Management:
             return await _stored_for(self._core, url, method)
         await self._core.store.secret(patient=True)
         entry = await self._core.store.get(key or "")
-        return [entry] if isinstance(entry, StoredResponse) and method in (None, entry.method) else []
+        found = isinstance(entry, StoredResponse) and (method is None or entry.method == method.upper())
+        return [entry] if found and isinstance(entry, StoredResponse) else []
 
     async def clear(self) -> None:
         """

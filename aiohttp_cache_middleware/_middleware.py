@@ -205,7 +205,8 @@ class CacheMiddleware(Management):
             why = "disabled"
         inquiry = self._inquiries.about(asked, said)
         await self._lookup.make_ready(inquiry)
-        stored = self._lookup.candidates(inquiry, self._lookup.entry(inquiry))
+        key = None if isinstance(asked, Uncacheable) else inquiry.key
+        stored = self._lookup.candidates(inquiry, self._lookup.entry(inquiry)) if key else []
         now, rules = self._core.clock(), inquiry.rules
         decision, findings = self._core.policy.explain(asked.request, stored, rules, now, secret=inquiry.secret)
         if why is not None:
@@ -213,7 +214,7 @@ class CacheMiddleware(Management):
         if isinstance(decision, Forward) and rules.only_if_cached:
             decision = GatewayTimeout(f"only_if_cached: {decision.why}")
         last = self._core.counters.reasons.get(inquiry.key)
-        return explained(asked.request, inquiry.key, stored, decision, findings, now, last)
+        return explained(asked.request, key, stored, decision, findings, now, last)
 
     async def _reuse(self, exchange: Exchange, reuse: Reuse, *, validated: bool = False) -> CachedResponse | None:
         """Hand out a stored response; ``None`` if its body is gone or the filter rejects it."""
@@ -222,7 +223,9 @@ class CacheMiddleware(Management):
         if self._hits_in_this_turn >= HITS_IN_A_TURN:
             self._hits_in_this_turn = 0  # before others come along, of whom each would wait too
             await asyncio.sleep(0)
-        if core.settings.filter_fn is not None and not await self._passes_filter(exchange, reuse):
+        # A hop is judged by where it led.
+        is_filtered = core.settings.filter_fn is not None and stored.redirects_to is None
+        if is_filtered and not await self._passes_filter(exchange, reuse):
             return None
         now = core.clock()
         reader: BodyReader | None = None
@@ -241,7 +244,7 @@ class CacheMiddleware(Management):
         if exchange.scope is not None and exchange.scope.followed:
             self._keeper.keep_hops(exchange, stored)
         if core.settings.restore_cookies:
-            restore_cookies(exchange.request.session.cookie_jar, response.cookies, stored, response.url, now)
+            restore_cookies(exchange.request.session.cookie_jar, stored, response.url, now)
         return response
 
     async def _passes_filter(self, exchange: Exchange, reuse: Reuse) -> bool:

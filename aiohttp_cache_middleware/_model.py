@@ -133,6 +133,7 @@ class StoredResponse:
         vary: Selecting fields with their values; empty where any request is answered.
         body: The body itself while it is small, else a reference.
         redirects_to: For a redirect, the final URL it led to.
+        set_cookie_time: When its ``Set-Cookie`` fields came, if it was renewed since; else ``None``.
     """
 
     key: str
@@ -151,6 +152,7 @@ class StoredResponse:
     request_headers: tuple[Header, ...]
     vary: Vary
     redirects_to: str | None
+    set_cookie_time: float | None
 
     def __init__(
         self,
@@ -171,6 +173,7 @@ class StoredResponse:
         request_headers: tuple[Header, ...] = (),
         vary: Vary = (),
         redirects_to: str | None = None,
+        set_cookie_time: float | None = None,
     ) -> None:
         # A frozen dataclass sets its fields one by one past its own guard, which takes twice as long for so many.
         self.__dict__.update(
@@ -190,6 +193,7 @@ class StoredResponse:
             request_headers=request_headers,
             vary=vary,
             redirects_to=redirects_to,
+            set_cookie_time=set_cookie_time,
         )
 
     @property

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta, timezone
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias, TypedDict
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 from yarl import URL
 
@@ -78,8 +78,8 @@ def parse_expire_after(option_name: str, value: object) -> Expiration | None:
         TypeError: It has another type.
     """
     match value:
-        case None:
-            return None
+        case None | Expiration():
+            return value
         case bool():
             return _refuse(ValueError, option_name, value, "a time; a bool is none")
         case int() | float():
@@ -209,8 +209,8 @@ class _UrlParts(NamedTuple):
     scheme: str
     hosts: tuple[str, ...]
     """Every way to write the host: with its port, and without it where it is the default one."""
-    rest: str
-    """Path and query, without the leading slash."""
+    rests: tuple[str, ...]
+    """Every way to write path and query, without the leading slash: as it stands, and as people write it."""
 
 
 class _Glob(NamedTuple):
@@ -228,7 +228,7 @@ class _Glob(NamedTuple):
         return bool(
             self.scheme.match(url.scheme)
             and any(map(self.host.match, url.hosts))
-            and (self.rest.match(url.rest) or ("%" in url.rest and self.rest.match(unquote(url.rest))))
+            and any(map(self.rest.match, url.rests))
         )
 
 
@@ -295,9 +295,17 @@ def _glob(pattern: str) -> re.Pattern[str]:
 def _split(url: str) -> _UrlParts:
     match = re.match(_URL, url)
     if match is None:
-        return _UrlParts(url, "", (), url)
+        return _UrlParts(url, "", (), (url,))
     scheme, netloc, rest = match[1].lower(), match[2].lower(), match[3]
-    return _UrlParts(url, scheme, _host_forms(scheme, netloc), rest)
+    return _UrlParts(url, scheme, _host_forms(scheme, netloc), _rest_forms(rest))
+
+
+def _rest_forms(rest: str) -> tuple[str, ...]:
+    """Give path and query with and without percent-encoding; a blank in a query is also a plus."""
+    if "%" not in rest and "+" not in rest:
+        return (rest,)
+    path, mark, query = rest.partition("?")
+    return rest, path + mark + query.replace("%20", "+"), unquote(rest), unquote(path) + mark + unquote_plus(query)
 
 
 def _host_forms(scheme: str, netloc: str) -> tuple[str, ...]:

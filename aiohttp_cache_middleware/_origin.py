@@ -6,7 +6,7 @@ import asyncio
 import copy
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -132,7 +132,12 @@ class Origin:
         key = self._flight_key(exchange)
         if not exchange.has_waited and not flights.is_uncacheable(key):
             exchange.has_waited = True
-            if await self._is_brought_by_another(exchange, key):
+            try:
+                with _timed(exchange, decision):
+                    is_brought = await self._is_brought_by_another(exchange, key)
+            except asyncio.TimeoutError as error:
+                return await self._stand_in(exchange, decision, error)
+            if is_brought:
                 return await self._answer(exchange)
         flight = flights.lead(key, partial(self._core.guarded.unclaim, key))
         try:
@@ -169,28 +174,47 @@ class Origin:
 
     async def _ask_origin(self, exchange: Exchange, decision: ToOrigin, flight: Flight) -> ClientResponse:
         """Send the request, and take what comes back."""
-        core, request, fallback = self._core, exchange.request, decision.fallback
+        core = self._core
         conditions = () if isinstance(decision, Forward) else decision.headers
         core.counters.revalidations += isinstance(decision, Revalidate) and bool(conditions)
         request_time = core.clock()
         try:
-            response = await _send(exchange, conditions, has_fallback=fallback is not None)
+            response = await _send(exchange, decision, conditions)
         except (ClientError, asyncio.TimeoutError, OSError) as error:
-            stale = None if fallback is None else await self._reuse(exchange, fallback)
-            if stale is None:
-                raise
-            logger.debug(
-                "%s %s: the origin failed, stale response: %r", request.method, self._core.shown_url(request), error
-            )
+            stale = await self._stand_in(exchange, decision, error)
             flight.land(stored=False)
             return stale
         origin = self._origin_response(response, request_time)
         try:
-            tampered = _tampered(exchange, response)
+            tampered = self._tampered(exchange, response)
             return await self._take(Arrival(exchange, decision, response, origin, flight, tampered))
         except BaseException:
             response.close()  # nobody else has it yet
             raise
+
+    async def _stand_in(self, exchange: Exchange, decision: ToOrigin, error: Exception) -> ClientResponse:
+        """Give the stale response that stands in for an origin that failed; raise *error* where there is none."""
+        stale = None if decision.fallback is None else await self._reuse(exchange, decision.fallback)
+        if stale is None:
+            raise error
+        method, url = exchange.request.method, self._core.shown_url(exchange.request)
+        logger.debug("%s %s: the origin failed, stale response: %r", method, url, error)
+        return stale
+
+    def _tampered(self, exchange: Exchange, response: ClientResponse) -> str | None:
+        """Tell why a response may not be stored whose request was changed behind the cache, where no key tells that."""
+        try:
+            seen, sent = exchange.asked.request.headers, response.request_info.headers
+            if sent == seen:
+                return None
+            ignored = {name.lower() for name in exchange.inquiry.settings.ignored_params}
+            for name in CREDENTIALS:
+                if name.lower() not in ignored and sent.getall(name, []) != seen.getall(name, []):
+                    return f"a middleware behind the cache changed {name}"
+        except Exception as error:  # noqa: BLE001 (a middleware may make up a response, and what it is an answer to)
+            self._core.guarded.failed(error)
+            return "it does not tell which request it answers"
+        return None
 
     async def _take(self, arrival: Arrival) -> ClientResponse:
         """Find out what the origin's response is good for."""
@@ -356,17 +380,22 @@ def _is_newer(entry: Entry | None, before: Entry | None) -> bool:
     return entry != before
 
 
-async def _send(exchange: Exchange, conditions: tuple[Header, ...], *, has_fallback: bool) -> ClientResponse:
+def _timed(exchange: Exchange, decision: ToOrigin) -> AbstractContextManager[object]:
+    """Make a timeout of the request's cancellation where a stale response stands by; else aiohttp does, afterwards."""
+    return nullcontext() if decision.fallback is None else timer_of(exchange.request)
+
+
+async def _send(exchange: Exchange, decision: ToOrigin, conditions: tuple[Header, ...]) -> ClientResponse:
     """
     Send the request with *conditions* added.
 
     Where a stale response stands by, an error is not the end: so what aiohttp does about it afterwards happens
     here. It retries once over a new connection, and makes a timeout of its cancellation.
     """
-    request, handler = exchange.request, exchange.handler
+    request, handler, has_fallback = exchange.request, exchange.handler, decision.fallback is not None
     if not (conditions or has_fallback):
         return await handler(request)
-    with _conditional(request, conditions), timer_of(request) if has_fallback else nullcontext():
+    with _conditional(request, conditions), _timed(exchange, decision):
         try:
             return await handler(request)
         except ClientConnectorError:
@@ -389,13 +418,3 @@ def _conditional(request: ClientRequest, conditions: tuple[Header, ...]) -> Iter
     finally:
         for name, _ in conditions:  # and nothing else: what a middleware behind the cache changed must show
             request.headers.popall(name, None)
-
-
-def _tampered(exchange: Exchange, response: ClientResponse) -> str | None:
-    """Tell why a response may not be stored whose request was changed behind the cache; the key doesn't know of it."""
-    seen, sent = exchange.asked.request.headers, response.request_info.headers
-    if sent != seen:
-        for name in CREDENTIALS:
-            if sent.getall(name, []) != seen.getall(name, []):
-                return f"a middleware behind the cache changed {name}"
-    return None

@@ -34,7 +34,7 @@ from yarl import URL
 from ._model import Header, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from aiohttp import BaseConnector
 
@@ -177,7 +177,8 @@ async def snapshot_request(request: ClientRequest, *, read_body: bool = True) ->
 
 _HOW_IT_IS_MADE: Final = frozenset(
     {"allow_redirects", "auto_decompress", "max_field_size", "max_headers", "max_line_size", "max_redirects"}
-    | {"middlewares", "raise_for_status", "read_bufsize", "read_until_eof", "timeout", "upload_tracker"}
+    | {"middlewares", "proxy", "proxy_auth", "proxy_headers", "raise_for_status", "read_bufsize", "read_until_eof"}
+    | {"timeout", "upload_tracker"}
 )
 
 
@@ -197,9 +198,22 @@ async def asked_for(method: str, url: str | URL, **request: Any) -> Asked | Unca
     request = {name: value for name, value in request.items() if name not in _HOW_IT_IS_MADE}
     if (json := request.pop("json", None)) is not None:
         request["data"] = JsonPayload(json)
+    for name, as_ssl in _OLD_TLS_SETTINGS.items():
+        if (value := request.pop(name, None)) is not None:
+            request["ssl"] = as_ssl(value)
     loop = asyncio.get_running_loop()
     async with ClientSession(cookie_jar=DummyCookieJar()) as session:
-        return await snapshot_request(ClientRequest(method, URL(url), loop=loop, session=session, **request))
+        made = ClientRequest(method, URL(url), loop=loop, session=session, **request)
+        asked = await snapshot_request(made)
+        return Uncacheable("a tunnel, or another protocol", asked.request) if is_untouchable(made) else asked
+
+
+_OLD_TLS_SETTINGS: Final[dict[str, Callable[[Any], ssl.SSLContext | bool | Fingerprint]]] = {
+    "verify_ssl": bool,
+    "fingerprint": Fingerprint,
+    "ssl_context": lambda context: context,
+}
+"""Arguments that ``ssl`` has replaced, and how it says the same."""
 
 
 def bare_url(url: URL) -> str:
@@ -360,7 +374,8 @@ def _credential(value: str) -> tuple[str, ...]:
 def _caller_cookies(request: ClientRequest) -> tuple[str, ...]:
     sent = [pair.strip() for line in request.headers.getall(hdrs.COOKIE) for pair in line.split(";")]
     jar = request.session.cookie_jar.filter_cookies(request.url)
-    of_the_jar = {f"{morsel.key}={morsel.coded_value}" for morsel in jar.values()}
+    # Cut like the field: a value may hold a semicolon.
+    of_the_jar = {piece.strip() for one in jar.values() for piece in f"{one.key}={one.coded_value}".split(";")}
     return tuple(sorted((pair for pair in sent if pair and pair not in of_the_jar), key=_cookie_name))
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "cached_class",
     "gateway_timeout",
     "is_decoded",
+    "parse_cookies",
     "read_ahead",
     "replay",
     "unread",
@@ -197,7 +198,7 @@ class CachedResponse(ClientResponse):
         if self._replay is None or self._cookies is not None:
             return super().cookies
         if self._shown_cookies is None:
-            self._shown_cookies = _parse_cookies(self.headers.getall("Set-Cookie", ()))
+            self._shown_cookies = parse_cookies(self.headers.getall("Set-Cookie", ()))
         return self._shown_cookies
 
     @cookies.setter
@@ -297,10 +298,12 @@ def _subclass(base: type[Any]) -> type[CachedResponse]:
     return type(f"Cached{base.__name__}", (CachedResponse, base), {"__module__": base.__module__})
 
 
-def adopt(response: ClientResponse) -> CachedResponse | None:
+def adopt(response: object) -> CachedResponse | None:
     """Make a response of another class ours; ``None`` where its class does not allow that."""
     if isinstance(response, CachedResponse):
         return response
+    if not isinstance(response, ClientResponse):
+        return None  # a wrapper of somebody's, that looks like one
     try:
         response.__class__ = cached_class(type(response))
     except TypeError:
@@ -578,7 +581,7 @@ def _raw_of(shown: tuple[Header, ...], stored: tuple[Header, ...], raw: tuple[Ra
     return tuple(as_came.get(id(header)) or encoded((header,))[0] for header in shown)
 
 
-def _parse_cookies(set_cookies: tuple[str, ...] | list[str]) -> SimpleCookie:
+def parse_cookies(set_cookies: tuple[str, ...] | list[str]) -> SimpleCookie:
     """Parse ``Set-Cookie`` fields as this release of aiohttp does."""
     if _KEEPS_RAW_COOKIES:
         parser = ClientResponse.__new__(ClientResponse)

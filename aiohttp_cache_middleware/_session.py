@@ -12,7 +12,7 @@ from aiohttp import ClientResponse, ClientSession, TCPConnector, TraceConfig
 
 from ._errors import NoCacheError
 from ._middleware import CacheMiddleware
-from ._options import OPTION_NAMES, CacheOptions, CacheSettings, unknown_option
+from ._options import OPTION_NAMES, CacheOptions, CacheSettings, active_block, merged, unknown_option
 from ._response import cached_class
 from ._trace import CacheTraceConfig, given_or_new, installed_cache
 
@@ -139,6 +139,10 @@ def _seeing_their_own_context(trace_config: TraceConfig) -> TraceConfig:
     make_context = trace_config.trace_config_ctx
 
     def unwrapped(trace_request_ctx: object = None) -> Any:
+        own = trace_request_ctx if isinstance(trace_request_ctx, CacheOptions) else None
+        said = merged(own, active_block())
+        if said is not None and (own is not None or trace_request_ctx is None):
+            trace_request_ctx = said.trace_request_ctx
         while isinstance(trace_request_ctx, CacheOptions):
             trace_request_ctx = trace_request_ctx.trace_request_ctx
         return make_context(trace_request_ctx=trace_request_ctx)

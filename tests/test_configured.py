@@ -765,6 +765,17 @@ async def test_an_origin_that_is_gone(make: Make, origin: Origin, clock: Clock) 
     assert (response.from_cache, response.is_expired, await response.text()) == (True, True, "/a #1")
 
 
+async def test_who_waits_for_an_origin_that_times_out_gets_it_too(make: Make, origin: Origin, clock: Clock) -> None:
+    failing_later(origin, "total timeout")
+    session = make(expire_after=10, stale_if_error=True)
+    await ask(session, origin.url("/a"))
+    clock.advance(20)
+    timeouts = [ClientTimeout(total=seconds) for seconds in (1.0, 0.2, 0.2)]
+    responses = await asyncio.gather(*[ask(session, origin.url("/a"), timeout=timeout) for timeout in timeouts])
+    assert [(response.from_cache, response.is_expired) for response in responses] == [(True, True)] * 3
+    assert origin.count == 2
+
+
 async def test_a_cancelled_request_is_no_failure(make: Make, origin: Origin, clock: Clock) -> None:
     failing_later(origin, "total timeout")
     session = make(expire_after=10, stale_if_error=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, CookieJar, web
+from yarl import URL
 
 from aiohttp_cache_middleware import CacheOptions, get_cache
 from tests.asking import ask, is_hit
@@ -193,3 +194,62 @@ async def test_a_redirect_that_sets_a_cookie_does_so_once(make: Make, origin: Or
     assert response.history[0].cookies["user"].value == "alice"
     assert jar_of(session) == {}
     assert await get_cache(session).responses.count() == 2
+
+
+async def test_restore_cookies_counts_a_lifetime_from_when_the_cookie_came(
+    make: Make, origin: Origin, clock: Clock
+) -> None:
+    @origin.on("/login")
+    async def answer(request: web.Request) -> web.Response:
+        if "If-None-Match" in request.headers:
+            return web.Response(status=304, headers={"ETag": '"a"'})
+        return web.Response(text="", headers={"ETag": '"a"', "Set-Cookie": "user=alice; Max-Age=60"})
+
+    async with make(expire_after=10, cookie_jar=unsafe_jar()) as session:
+        await ask(session, origin.url("/login"))
+        for _ in range(2):
+            clock.advance(50)
+            assert (await ask(session, origin.url("/login"))).cookies["user"].value == "alice"
+    session = make(cookie_jar=unsafe_jar(), restore_cookies=True)
+    assert await is_hit(session, origin.url("/login"))
+    assert jar_of(session) == {}
+
+
+async def test_restore_cookies_replaces_none_of_the_sessions_own(make: Make, origin: Origin) -> None:
+    setting(origin, "/login", "user=alice; Path=/", "theme=dark; Path=/")
+    async with make(cookie_jar=unsafe_jar()) as session:
+        await ask(session, origin.url("/login"))
+    session = make(cookie_jar=unsafe_jar(), cookies={"user": "mine"}, restore_cookies=True)
+    assert await is_hit(session, origin.url("/login"))
+    sent = session.cookie_jar.filter_cookies(URL(origin.url("/login")))
+    assert {name: cookie.value for name, cookie in sent.items()} == {"user": "mine", "theme": "dark"}
+
+
+async def test_restore_cookies_knows_paths_as_the_jar_does(make: Make, origin: Origin) -> None:
+    setting(origin, "/ä/x", "user=alice")
+    async with make(cookie_jar=unsafe_jar()) as session:
+        await ask(session, origin.url("/ä/x"))
+    setting(origin, "/ä/y", "user=bob")
+    session = make(cookie_jar=unsafe_jar(), restore_cookies=True)
+    await ask(session, origin.url("/ä/y"))
+    assert await is_hit(session, origin.url("/ä/x"))
+    assert jar_of(session) == {"user": "bob"}
+
+
+async def test_restore_cookies_gives_back_two_of_one_name(make: Make, origin: Origin) -> None:
+    setting(origin, "/m/x", "a=1; Path=/", "a=2; Path=/m")
+    async with make(cookie_jar=unsafe_jar()) as session:
+        await ask(session, origin.url("/m/x"))
+        live = {(cookie["path"], cookie.value) for cookie in session.cookie_jar}
+    session = make(cookie_jar=unsafe_jar(), restore_cookies=True)
+    assert await is_hit(session, origin.url("/m/x"))
+    assert {(cookie["path"], cookie.value) for cookie in session.cookie_jar} == live == {("/", "1"), ("/m", "2")}
+
+
+async def test_a_cookie_of_the_jar_may_hold_a_semicolon(make: Make, origin: Origin) -> None:
+    setting(origin, "/login", 'a="b;c"; Path=/')
+    session = make(cookie_jar=unsafe_jar())
+    await ask(session, origin.url("/login"))
+    await ask(session, origin.url("/page"))
+    session.cookie_jar.clear()
+    assert await is_hit(session, origin.url("/page"))

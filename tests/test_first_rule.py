@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, web
 
 from aiohttp_cache_middleware import CacheMiddleware, CacheOptions, MemoryStore, StoreError, get_cache
 from aiohttp_cache_middleware._stores import DiskStore, Store
@@ -266,3 +266,46 @@ async def test_closing_a_session_whose_store_fails_raises_nothing(origin: Origin
     shutil.rmtree(tmp_path / "gone", ignore_errors=True)
     (tmp_path / "gone").touch()
     await session.close()
+
+
+class Wrapper:
+    """Looks like a response; as people wrap them in middlewares."""
+
+    def __init__(self, response: ClientResponse) -> None:
+        self._wrapped = response
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+    async def __aenter__(self) -> Wrapper:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._wrapped.release()
+
+
+async def test_what_only_looks_like_a_response_is_passed_on(make: Callable[..., ClientSession], origin: Origin) -> None:
+    async def wrap(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        return Wrapper(await handler(request))  # type: ignore[return-value]
+
+    cache = get_cache(make())
+    async with ClientSession(middlewares=[cache, wrap]) as session, session.get(origin.url("/a")) as response:
+        got: object = response
+        assert isinstance(got, Wrapper)
+        assert await got.text() == "/a #1"
+    assert cache.stats.stores == 0
+
+
+async def test_a_response_that_does_not_tell_its_request_is_passed_on(
+    make: Callable[..., ClientSession], origin: Origin
+) -> None:
+    async def forget(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        response = await handler(request)
+        response._request_info = None  # type: ignore[assignment]
+        return response
+
+    cache = get_cache(make())
+    async with ClientSession(middlewares=[cache, forget]) as session:
+        for number in (1, 2):
+            assert await (await ask(session, origin.url("/a"))).text() == f"/a #{number}"
+    assert (cache.stats.stores, sum(cache.stats.not_stored.values())) == (0, 2)

@@ -532,6 +532,15 @@ async def test_explain_tells_why_the_last_answer_was_not_stored(http: ClientSess
         ),
         pytest.param({}, {"trace_request_ctx": CacheOptions(disabled=True)}, "bypass", [], id="disabled"),
         pytest.param({}, {"timeout": ClientTimeout(1), "allow_redirects": False}, "reuse", [], id="how it is made"),
+        pytest.param({}, {"proxy": "http://proxy:1", "proxy_headers": {"A": "b"}}, "reuse", [], id="by which way"),
+        pytest.param({}, {"verify_ssl": False}, "forward", ["a stored response fits Vary and allowed_codes"], id="TLS"),
+        pytest.param(
+            {},
+            {"headers": {"Upgrade": "websocket"}},
+            "bypass",
+            ["a stored response fits Vary and allowed_codes"],
+            id="another protocol",
+        ),
         pytest.param(
             {"expire_after": 1},
             {},
@@ -557,3 +566,13 @@ async def test_explain_in_the_default_mode(
     explanation = await get_cache(session).explain("GET", origin.url("/x"), **request_)
     assert explanation.decision == decision
     assert [finding.rule for finding in explanation.findings if not finding.holds] == failing
+
+
+async def test_explain_what_has_no_key(make: Make, origin: Origin) -> None:
+    async def once() -> AsyncIterator[bytes]:
+        yield b"a"
+
+    session = make(allowed_methods=("GET", "POST"))
+    await ask(session, origin.url("/x"), "POST")
+    explanation = await get_cache(session).explain("POST", origin.url("/x"), data=once())
+    assert (explanation.decision, explanation.key, explanation.stored) == ("bypass", None, ())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, InvalidURL, web
 from yarl import URL
 
 from aiohttp_cache_middleware import CacheMiddleware, CacheStats, DiskStore, MemoryStore, StoreError
@@ -432,3 +432,18 @@ async def test_a_store_of_many_entries_is_managed_a_page_at_a_time(tmp_path: Pat
         assert await cache.responses.count() == MANY // 2
         await cache.clear()
         assert await cache.responses.count() == 0
+
+
+async def test_a_method_may_be_given_in_any_case(
+    session: ClientSession, cache: CacheMiddleware, origin: Origin
+) -> None:
+    await ask(session, origin.url("/a"))
+    (key,) = await cache.responses.keys()
+    assert await cache.contains(key=key, method="get")
+    assert await cache.contains(url=origin.url("/a"), method="get")
+
+
+async def test_a_url_has_to_be_absolute(cache: CacheMiddleware) -> None:
+    for ask_for in (cache.contains, cache.delete, cache.redirects.get):
+        with pytest.raises(InvalidURL, match="/relative"):
+            await ask_for("/relative")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import http
 import math
 import re
@@ -396,3 +397,8 @@ def test_rules_are_made_once_where_nothing_is_said() -> None:
     for options in ({}, {"urls_expire_after": {"site.com": 5}}):
         settings = settings_of(options)
         assert in_force(settings, URL, None) is in_force(settings, URL, None)
+
+
+def test_options_of_a_request_may_be_replaced() -> None:
+    options = dataclasses.replace(CacheOptions(expire_after=60, stale_if_error=5), refresh=True)
+    assert options == CacheOptions(expire_after=60, stale_if_error=5, refresh=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession, TooManyRedirects, web
@@ -286,3 +288,47 @@ async def test_stale_if_error_bridges_a_redirect_too(make: Make, origin: Origin,
     clock.advance(20)
     response = await ask(session, origin.url("/1"))
     assert (response.status, response.from_cache, response.is_expired) == (200, True, True)
+
+
+@pytest.mark.parametrize("options", [{}, {"cache_control": True}, {"allowed_codes": (200, 308)}], ids=str)
+async def test_a_redirect_that_hands_an_ignored_parameter_on_is_not_stored(
+    make: Make, origin: Origin, directory: Path, options: dict[str, Any]
+) -> None:
+    @origin.on("/v1")
+    async def answer(request: web.Request) -> web.Response:
+        location = f"/v1/?{request.query_string}"
+        return web.Response(status=308, headers={"Location": location, "Cache-Control": "max-age=60"})
+
+    origin.text("/v1/", "the end", Cache_Control="max-age=60")
+    session = make(ignored_params=["api_key"], **options)
+    for key in ("ALICE", "BOB"):
+        response = await ask(session, origin.url("/v1"), params={"api_key": key})
+        assert str(response.url) == origin.url(f"/v1/?api_key={key}")
+    assert (origin.count_of("/v1"), origin.count_of("/v1/")) == (2, 1)
+    assert await get_cache(session).urls() == [origin.url("/v1/")]
+    await session.close()
+    assert not [path for path in directory.rglob("*") if path.is_file() and b"ALICE" in path.read_bytes()]
+
+
+async def test_a_filter_is_not_asked_about_hops(make: Make, origin: Origin) -> None:
+    redirect(origin, "/1", "/2")
+    origin.text("/2", "ok")
+    session = make(filter_fn=lambda response: response.status == 200 and response.body == b"ok")
+    for _ in range(2):
+        response = await ask(session, origin.url("/1"))
+    assert response.from_cache
+    assert origin.count == 2
+
+
+async def test_a_hop_in_the_middle_is_not_what_another_led_to(make: Make, origin: Origin) -> None:
+    redirect(origin, "/1", "/2", 302)
+    redirect(origin, "/2", "/3", 301)
+    origin.text("/3", status=404)
+    session = make(allowed_codes=(200, 301))
+    await ask(session, origin.url("/1"))
+    assert await get_cache(session).urls() == [origin.url("/2")]
+    origin.text("/3", "the end")
+    for _ in range(2):
+        await ask(session, origin.url("/1"))
+    assert (origin.count_of("/1"), origin.count_of("/2"), origin.count_of("/3")) == (2, 1, 2)
+    assert await get_cache(session).redirects.get(origin.url("/1")) == origin.url("/3")

@@ -168,6 +168,17 @@ async def test_own_trace_configs_see_their_own_context(
     assert origin.count == 1
 
 
+async def test_own_trace_configs_see_the_context_of_a_block(make: Callable[..., ClientSession], origin: Origin) -> None:
+    contexts: list[object] = []
+    session = make(trace_configs=[recording(contexts)])
+    with CacheOptions(trace_request_ctx="the block's"):
+        await ask(session, origin.url("/a"))
+        await ask(session, origin.url("/a"), trace_request_ctx=CacheOptions(expire_after=5))
+        await ask(session, origin.url("/a"), trace_request_ctx=CacheOptions(trace_request_ctx="its own"))
+        await ask(session, origin.url("/a"), trace_request_ctx="its own")
+    assert contexts[::2] == ["the block's", "the block's", "its own", "its own"]
+
+
 async def test_one_own_trace_config_may_serve_several_sessions(
     make: Callable[..., ClientSession], origin: Origin, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from .._model import Header, OriginResponse, Request, Rules, StoredResponse
 from . import _configured
+from ._configured import REDIRECTS
 from ._outcomes import (
     PARTIAL,
     Answer,
@@ -130,6 +131,7 @@ def policy_for(*, http: bool) -> Policy:
 
 __all__ = [
     "PARTIAL",
+    "REDIRECTS",
     "Answer",
     "Complete",
     "Decision",

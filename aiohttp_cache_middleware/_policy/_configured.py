@@ -25,7 +25,7 @@ from ._outcomes import (
     ToOrigin,
 )
 from ._selecting import selecting_names, selects
-from ._stored_fields import may_be_sent, updated_fields
+from ._stored_fields import may_be_sent, set_cookie_time, updated_fields
 
 DEFAULT_CODES = frozenset({200})
 """Status codes that are stored where the options name none."""
@@ -147,6 +147,7 @@ def freshen(stored: StoredResponse, response: OriginResponse, rules: Rules, now:
         request_time=response.request_time,
         response_time=response.response_time,
         created_time=now,
+        set_cookie_time=set_cookie_time(stored, response),
         expires_time=_expiration(rules).expires_time(now),
     )
 

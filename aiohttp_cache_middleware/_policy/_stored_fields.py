@@ -64,6 +64,13 @@ def updated_fields(
     return headers, (*kept, *encoded(tuple(new)))
 
 
+def set_cookie_time(stored: StoredResponse, response: OriginResponse) -> float | None:
+    """Give when the ``Set-Cookie`` fields came that *stored*, updated by *response*, keeps; ``None``: it keeps none."""
+    if "Set-Cookie" in response.fields or "Set-Cookie" not in stored.fields:
+        return None
+    return stored.created_time if stored.set_cookie_time is None else stored.set_cookie_time
+
+
 def may_be_sent(value: str) -> bool:
     """
     Tell whether a stored field value may be sent again (RFC 9110 §5.5): it holds no control characters.

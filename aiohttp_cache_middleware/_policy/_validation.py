@@ -10,7 +10,7 @@ from .._model import Header, OriginResponse, Rules, StoredResponse
 from ._fields import EntityTag, cache_control, date_field, parse_entity_tag, strongly_equal, weakly_equal
 from ._freshness import expires_time
 from ._outcomes import Invalid
-from ._stored_fields import may_be_sent, updated_fields
+from ._stored_fields import may_be_sent, set_cookie_time, updated_fields
 
 IDENTIFYING = frozenset({"authorization", "cookie"})
 """Selecting fields that tell users apart: one user's variants are not offered for another's request."""
@@ -121,6 +121,7 @@ def freshen(stored: StoredResponse, response: OriginResponse, rules: Rules, now:
         request_time=response.request_time,
         response_time=response.response_time,
         created_time=now,
+        set_cookie_time=set_cookie_time(stored, response),
         expires_time=expires_time(updated, rules, now),
     )
 

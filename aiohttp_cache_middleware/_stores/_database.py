@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 _READ_TIMEOUT: Final = 0.005
 """Seconds that a read on the loop's thread waits for a lock."""
 _READER_CACHE: Final = 2 * 1024  # KiB of pages per reader
-_ORPHAN_AGE: Final = 3600.0  # seconds after which a file that no row knows is left over rather than arriving
+_ORPHAN_AGE: Final = 3600.0  # seconds after which a file that no row knows is left over, and goes
+_ARRIVING: Final = 60.0  # seconds for which it counts where it arrives, rather than among what is left over
 _DATABASE, _TOKEN, _MARKS, _SWEPT = "cache.db", "token", "marks", "swept"
 _SWEEP_EVERY: Final = 24 * 3600.0  # seconds
 # Held until the process ends: closing what another thread was at when the parent forked would wait for ever.
@@ -221,15 +222,18 @@ class Database:
         without_record = [identifier for identifier, _ in self.records.bodies_without_record()]
         if without_record:
             self.records.remove_bodies(without_record)
-        in_rows = self.records.used()
-        log = _size(self.home / f"{_DATABASE}-wal")
-        self.other_bytes = max(0, disk_usage(self.root) - in_rows - log)
+        self.other_bytes = self._other_bytes()
         self._swept_time = time.time()
         descriptor = open_private(self.home / _SWEPT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             os.write(descriptor, str(self.other_bytes).encode())
         finally:
             os.close(descriptor)
+
+    def _other_bytes(self) -> int:
+        """Measure what is neither pages nor log, nor a body that a row knows or that arrives just now."""
+        counted = [self.home / _DATABASE, self.home / f"{_DATABASE}-wal", *self._body_files()]
+        return max(0, disk_usage(self.root) - sum(map(_size, counted))) + sum(map(_size, self.orphans(_ARRIVING)))
 
     def _last_sweep(self) -> tuple[float, int]:
         """Give the time of the last sweep, by whichever process, and what it measured."""
@@ -239,17 +243,19 @@ class Database:
         except (OSError, ValueError):
             return 0.0, 0
 
-    def orphans(self) -> list[Path]:
-        """Give the body and spool files that no row knows and that nobody has touched for an hour."""
-        # Files first: a body whose row is written meanwhile is then among the names.
-        files = [*self.home.glob("bodies/??/*.body"), *self.home.glob(f"{SPOOLS}/*.part")]
+    def _body_files(self) -> list[Path]:
+        return [*self.home.glob("bodies/??/*.body"), *self.home.glob(f"{SPOOLS}/*.part")]
+
+    def orphans(self, age: float = _ORPHAN_AGE) -> list[Path]:
+        """Give the body and spool files that no row knows and that nobody has touched for *age* seconds."""
+        files = self._body_files()  # before the names: a body whose row is written meanwhile is then among them
         known = self.records.body_names()
         orphans = []
         for path in files:
             name = path.relative_to(self.home).as_posix()
             with contextlib.suppress(FileNotFoundError):
                 ours = is_body_name(name) or path.suffix == ".part"
-                if ours and name not in known and time.time() - path.lstat().st_mtime > _ORPHAN_AGE:
+                if ours and name not in known and time.time() - path.lstat().st_mtime > age:
                     orphans.append(path)
         return orphans
 

@@ -494,6 +494,26 @@ class TestBodies:
             await disk_store.flush()
         assert await disk_store.get(key_of(1)) == a_response(1)
 
+    async def test_a_body_that_arrives_while_files_are_measured_is_not_taken_for_left_over(
+        self, disk_store: DiskStore, directory: Path, make_disk_store: Make
+    ) -> None:
+        put(disk_store, 1, body=bytes(MIB))
+        await disk_store.flush()
+        spool = disk_store.spool()
+        spool.write(bytes(3 * MIB))
+        await spool.drain()
+        left = directory / "v1" / "spool" / "left.part"
+        left.write_bytes(bytes(MIB))
+        for path, others in ((left, 0), (None, MIB)):
+            if path is None:
+                os.utime(left, (time.time() - 120, time.time() - 120))
+            (directory / "v1" / "swept").unlink()
+            store = make_disk_store()
+            put(store, 2)
+            await store.aclose()
+            assert others <= int((directory / "v1" / "swept").read_bytes()) < others + MIB // 2
+        spool.discard()
+
     async def test_what_a_killed_process_left_is_swept_after_an_hour(
         self, disk_store: DiskStore, directory: Path, make_disk_store: Make
     ) -> None:
