@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import ClientError, hdrs
 
@@ -54,6 +54,25 @@ ENDLESS = frozenset({"text/event-stream", "multipart/x-mixed-replace"})
 """Media types of responses that have no end: they pass through, never held, never stored."""
 
 
+class Arriving(NamedTuple):
+    """
+    A response that will be stored once its body is whole.
+
+    Attributes:
+        exchange: What it answers.
+        template: What will be stored, but for the body.
+        storing: What the policy says of it.
+        flight: Those who wait for it.
+        hops: Redirects that led to it.
+    """
+
+    exchange: Exchange
+    template: StoredResponse
+    storing: Store
+    flight: Flight
+    hops: tuple[Hop, ...]
+
+
 class Keeper:
     """Takes responses that arrive, and stores those that may be."""
 
@@ -71,24 +90,24 @@ class Keeper:
         Args:
             tampered: Why it may not be stored though the policy might allow it.
         """
-        storing = self._judge(exchange, response, origin, tampered)
+        forbidden = tampered or self._gives_away(response)
+        storing = DoNotStore(forbidden) if forbidden else self._judge(exchange, response, origin)
         if isinstance(storing, Store):
             template = self._template(exchange, response, origin, storing)
             hops = self._hops_that_end_here(exchange, origin.status)
-            drop = partial(self._dropped, exchange, flight, hops)
+            arriving = Arriving(exchange, template, storing, flight, hops)
+            drop = partial(self._dropped, arriving)
             if not exchange.key:
-                keep = partial(self._keep_when_open, exchange, template, storing, flight, hops)
-                self._capture(response, keep, drop, (flight,), spool=_none)
+                self._capture(response, partial(self._keep_when_open, arriving), drop, (flight,), spool=_none)
                 return storing
             response.cache_key = entry_key(exchange.key, template.vary)
-            keep = partial(self._keep, exchange, template, storing, flight, hops)
-            self._capture(response, keep, drop, (flight, *(hop.flight for hop in hops)), spool=self._core.guarded.spool)
+            flights = (flight, *(hop.flight for hop in hops))
+            self._capture(response, partial(self._keep, arriving), drop, flights, spool=self._core.guarded.spool)
             return storing
         if storing.invalidates and exchange.key:
             self._invalidate(exchange)
         hop = self._core.policy.may_store_hop(exchange.asked.request, origin, exchange.rules, origin.response_time)
-        is_ours = exchange.key and tampered is None and storing.why != GIVES_AWAY
-        if isinstance(hop, Store) and exchange.scope is not None and is_ours:
+        if isinstance(hop, Store) and exchange.scope is not None and exchange.key and forbidden is None:
             self._hold_hop(exchange.scope, exchange, response, origin, hop, flight)
         else:
             self._not_stored(exchange.key, storing.why)
@@ -135,20 +154,17 @@ class Keeper:
 
     # --- may it be stored? ---
 
-    def _judge(
-        self, exchange: Exchange, response: CachedResponse, origin: OriginResponse, tampered: str | None
-    ) -> Storing:
-        if tampered is not None:
-            return DoNotStore(tampered)
-        settings = self._core.settings
-        if settings.ignored_params and gives_away(response.headers, settings.ignored_params):
-            return DoNotStore(GIVES_AWAY)
+    def _gives_away(self, response: CachedResponse) -> str | None:
+        ignored = self._core.settings.ignored_params
+        return GIVES_AWAY if ignored and gives_away(response.headers, ignored) else None
+
+    def _judge(self, exchange: Exchange, response: CachedResponse, origin: OriginResponse) -> Storing:
         media_type = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
         if media_type in ENDLESS:
             return DoNotStore(f"{media_type} has no end")
         if is_decoded(response) is (not exchange.asked.decoded):
             return DoNotStore("auto_decompress= of this request is not its session's")
-        size, limit = response.content_length, settings.max_body_size
+        size, limit = response.content_length, self._core.settings.max_body_size
         if size is not None and limit is not None and size > limit and response.method != "HEAD":
             return DoNotStore(TOO_LARGE)
         return self._core.policy.may_store(exchange.asked.request, origin, exchange.rules, origin.response_time)
@@ -212,33 +228,26 @@ class Keeper:
             else:
                 flight.when_followed(capture.hurry)
 
-    def _dropped(self, exchange: Exchange, flight: Flight, hops: tuple[Hop, ...], why: str) -> None:
-        self._not_stored(exchange.key, why)
+    def _dropped(self, arriving: Arriving, why: str) -> None:
+        self._not_stored(arriving.exchange.key, why)
         if why in UNCACHEABLE:
-            self._core.flights.note_uncacheable(flight.key)
-        for hop in hops:
+            self._core.flights.note_uncacheable(arriving.flight.key)
+        for hop in arriving.hops:
             hop.drop()
-        flight.land(stored=False)
+        arriving.flight.land(stored=False)
 
     def _not_stored(self, key: str, why: str) -> None:
         self._core.counters.count_not_stored(key, why)
         logger.debug("not stored: %s", why)
 
-    def _keep_when_open(
-        self,
-        exchange: Exchange,
-        template: StoredResponse,
-        storing: Store,
-        flight: Flight,
-        hops: tuple[Hop, ...],
-        body: bytes | BodySpool,
-    ) -> None:
+    def _keep_when_open(self, arriving: Arriving, body: bytes | BodySpool) -> None:
         """Store a response that has arrived before the store was open; the hops that led to it have no key."""
-        for hop in hops:
+        for hop in arriving.hops:
             hop.drop()
+        exchange, template, storing, flight, _ = arriving = arriving._replace(hops=())
         size = LATE_OVERHEAD + (len(body) if isinstance(body, bytes) else body.size)
         if self._late_size + size > LATE_ROOM:
-            self._dropped(exchange, flight, (), TOO_LATE)
+            self._dropped(arriving, TOO_LATE)
             return
         self._late_size += size
 
@@ -254,36 +263,27 @@ class Keeper:
             finally:
                 self._late_size -= size
             if not self._lookup.has_key(exchange.inquiry):
-                self._dropped(exchange, flight, (), TOO_LATE)
+                self._dropped(arriving, TOO_LATE)
                 return
             exchange.entry = self._lookup.entry(exchange.inquiry)
             vary = self._selecting_values(exchange, storing) if storing.vary else ()
-            self._keep(exchange, template.replace(key=exchange.key, vary=vary), storing, flight, (), body)
+            self._keep(arriving._replace(template=template.replace(key=exchange.key, vary=vary)), body)
 
         flight.leader = None  # nobody needs to read any more for it to land
         self._core.flights.run(keep())
 
-    def _keep(
-        self,
-        exchange: Exchange,
-        template: StoredResponse,
-        storing: Store,
-        flight: Flight,
-        hops: tuple[Hop, ...],
-        body: bytes | BodySpool,
-    ) -> None:
+    def _keep(self, arriving: Arriving, body: bytes | BodySpool) -> None:
         """Store a response that has arrived whole, if the filter agrees."""
-        store = partial(self._place, exchange, template, storing, flight, hops, body)
         if self._core.settings.filter_fn is None:
-            store()
+            self._place(arriving, body)
             return
-        verdict = self._ask_filter(self._as_filtered(exchange, template, body))
-        refuse = partial(self._refused, exchange, flight, hops, body, REJECTED)
+        verdict = self._ask_filter(self._as_filtered(arriving.exchange, arriving.template, body))
+        store, refuse = partial(self._place, arriving, body), partial(self._refused, arriving, body, REJECTED)
         if isinstance(verdict, bool):
             (store if verdict else refuse)()
         else:
             # Nobody needs to read any more for this flight to land: waiting for it is safe for everyone.
-            flight.leader = None
+            arriving.flight.leader = None
             self._core.flights.run(_decide_later(verdict, store, refuse))
 
     def _as_filtered(self, exchange: Exchange, template: StoredResponse, body: bytes | BodySpool) -> CachedResponse:
@@ -307,25 +307,16 @@ class Keeper:
             return _filter_failed()
         return _awaited(verdict) if inspect.isawaitable(verdict) else bool(verdict)
 
-    def _refused(
-        self, exchange: Exchange, flight: Flight, hops: tuple[Hop, ...], body: bytes | BodySpool, why: str
-    ) -> None:
+    def _refused(self, arriving: Arriving, body: bytes | BodySpool, why: str) -> None:
         if not isinstance(body, bytes):
             body.discard()
-        self._dropped(exchange, flight, hops, why)
+        self._dropped(arriving, why)
 
-    def _place(
-        self,
-        exchange: Exchange,
-        template: StoredResponse,
-        storing: Store,
-        flight: Flight,
-        hops: tuple[Hop, ...],
-        body: bytes | BodySpool,
-    ) -> None:
+    def _place(self, arriving: Arriving, body: bytes | BodySpool) -> None:
+        exchange, template, storing, flight, hops = arriving
         new, existing = self._beside_stored(exchange, template.replace(body=_described(body)))
         if new is None:
-            self._refused(exchange, flight, hops, body, USELESS_PART)
+            self._refused(arriving, body, USELESS_PART)
             return
         new, spool = (new, None) if isinstance(body, bytes) else (new.replace(body=b""), body)
         useless_in = None if storing.worth_keeping_stale else storing.expires_time - self._core.clock()
@@ -341,7 +332,7 @@ class Keeper:
         for key in placement.deletes:
             self._core.guarded.delete(key)
         if not accepted:
-            self._dropped(exchange, flight, hops, "the store did not accept it")
+            self._dropped(arriving, "the store did not accept it")
             return
         self._core.counters.stores += 1
         self._core.flights.note_cacheable(flight.key)
