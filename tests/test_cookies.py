@@ -240,10 +240,9 @@ async def test_restore_cookies_gives_back_two_of_one_name(make: Make, origin: Or
     setting(origin, "/m/x", "a=1; Path=/", "a=2; Path=/m")
     async with make(cookie_jar=unsafe_jar()) as session:
         await ask(session, origin.url("/m/x"))
-        live = {(cookie["path"], cookie.value) for cookie in session.cookie_jar}
     session = make(cookie_jar=unsafe_jar(), restore_cookies=True)
     assert await is_hit(session, origin.url("/m/x"))
-    assert {(cookie["path"], cookie.value) for cookie in session.cookie_jar} == live == {("/", "1"), ("/m", "2")}
+    assert {(cookie["path"], cookie.value) for cookie in session.cookie_jar} == {("/", "1"), ("/m", "2")}
 
 
 async def test_a_cookie_of_the_jar_may_hold_a_semicolon(make: Make, origin: Origin) -> None:
