@@ -15,12 +15,11 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from hmac import compare_digest
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from .._codec import derive_key
 from .._errors import StoreError
@@ -36,11 +35,10 @@ HIGH_WATER: Final = 1024 * 1024
 """Bytes that may be pending in a spool before `DiskSpool.drain` waits."""
 _VERIFIED_AT_ONCE: Final = 4 * 1024 * 1024  # bytes; other jobs of the lane get their turn in between
 _DIGEST_SIZE: Final = 32
-_BODY_NAME: Final = re.compile(r"bodies/[0-9a-f]{2}/[0-9a-f]{30}\.body")
+_BODY_NAME: Final = r"bodies/[0-9a-f]{2}/[0-9a-f]{30}\.body"
 
 
-@dataclass(frozen=True, slots=True)
-class BodyFile:
+class BodyFile(NamedTuple):
     """A body's file, by its name in the store, and its length with all that the file holds."""
 
     id: str
@@ -59,7 +57,7 @@ def body_name(identifier: str) -> str:
 
 def is_body_name(name: object) -> bool:
     """Tell whether *name* is a path that `body_name` makes, and so cannot lead out of the store."""
-    return isinstance(name, str) and _BODY_NAME.fullmatch(name) is not None
+    return isinstance(name, str) and re.fullmatch(_BODY_NAME, name) is not None
 
 
 class BodySeal:

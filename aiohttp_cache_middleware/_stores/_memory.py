@@ -8,9 +8,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from .._errors import StoreError
 from .._model import BodyRef, Entry, StoredResponse
@@ -20,8 +19,7 @@ _OVERHEAD: Final = 1024
 """Bytes that an entry is taken to cost beside its body and fields."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(NamedTuple):
     entry: Entry
     tag: str
     useless_time: float | None

@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Final
 
 from .._model import BodyRef, Entry, StoredResponse
@@ -22,7 +21,6 @@ _BATCH_BYTES: Final = 2 * 1024 * 1024  # per transaction; so the limit is never 
 _OVERHEAD: Final = 1024  # bytes that a queued change costs beside its body
 
 
-@dataclass(slots=True, eq=False)
 class Change:
     """
     A change that was accepted and is not yet committed.
@@ -35,14 +33,24 @@ class Change:
         jobs: What is to be done once it is settled.
     """
 
-    key: str
-    entry: Entry | None = None
-    tag: str = ""
-    useless_time: float | None = None
-    body: Future[BodyFile] | None = None
-    is_touch: bool = False
-    if_record: bytes | None = None
-    jobs: tuple[Callable[[], None], ...] = ()
+    def __init__(
+        self,
+        key: str,
+        entry: Entry | None = None,
+        tag: str = "",
+        useless_time: float | None = None,
+        *,
+        is_touch: bool = False,
+        if_record: bytes | None = None,
+    ) -> None:
+        self.key = key
+        self.entry = entry
+        self.tag = tag
+        self.useless_time = useless_time
+        self.is_touch = is_touch
+        self.if_record = if_record
+        self.body: Future[BodyFile] | None = None
+        self.jobs: tuple[Callable[[], None], ...] = ()
 
     @property
     def is_removal(self) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ._bodies import BodyFile
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """
     A record to write.
 
@@ -27,8 +26,7 @@ class Put:
     keeps: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(NamedTuple):
     """
     A record to remove, with its bodies.
 
@@ -40,8 +38,7 @@ class Delete:
     if_record: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Touch:
+class Touch(NamedTuple):
     """A record that is in use, to be evicted later."""
 
     key: str

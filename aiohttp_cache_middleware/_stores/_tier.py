@@ -11,7 +11,6 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +33,6 @@ _SLOTS: Final = 4096
 _SLOT_SIZE: Final = 8
 
 
-@dataclass(slots=True)
 class Kept:
     """
     A decoded entry, with the mark of its slot from before it was read.
@@ -44,10 +42,13 @@ class Kept:
         looks: Which look at the marks it was last compared with.
     """
 
-    mark: bytes
-    entry: Entry
-    store_time: float
-    looks: int = 0
+    __slots__ = ("entry", "looks", "mark", "store_time")
+
+    def __init__(self, mark: bytes, entry: Entry, store_time: float) -> None:
+        self.mark = mark
+        self.entry = entry
+        self.store_time = store_time
+        self.looks = 0
 
     @property
     def size(self) -> int:
