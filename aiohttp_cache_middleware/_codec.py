@@ -44,11 +44,11 @@ _LATEST: Final = 2.0**35
 
 # Types of a response's facts, in order; which of the last ones may be missing makes the variants.
 _TYPES: Final = frozenset(
-    (str, str, int, str, int, int, tuple, raw, tuple, float, float, float, float, tuple, redirects_to, reference, *late)
+    (str, str, int, str, int, int, tuple, raw, tuple, float, float, float, float, tuple, redirects_to, reference, *rare)
     for raw in (tuple, NoneType)
     for redirects_to in (str, NoneType)
     for reference in (tuple, NoneType)
-    for late in ((), (float,))
+    for rare in ((), (float, int), (NoneType, int))  # most responses have no such facts
 )
 
 
@@ -191,8 +191,8 @@ def _facts_of_response(response: StoredResponse, *, compress: bool) -> tuple[int
         response.redirects_to,
         reference,
     )
-    if response.set_cookie_time is not None:
-        facts = (*facts, float(response.set_cookie_time))
+    if response.set_cookie_time is not None or response.read_bufsize:
+        facts = (*facts, response.set_cookie_time, response.read_bufsize)
     return kind, facts, body
 
 
@@ -205,7 +205,7 @@ def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> Store
         raise UndecodableError("facts of the wrong type")
     method, url, status, reason, major, minor, headers, raw, sent, *times, vary, redirects_to, reference = facts[:16]
     request_time, response_time, created_time, expires_time = times
-    set_cookie_time = facts[16] if len(facts) > 16 else None
+    set_cookie_time, read_bufsize = facts[16:] or (None, 0)
     # What is no number fails every comparison; only an expiry may be infinite.
     if not (
         100 <= status <= 999
@@ -213,6 +213,7 @@ def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> Store
         and abs(response_time) < _LATEST
         and abs(created_time) < _LATEST
         and abs(set_cookie_time or 0.0) < _LATEST
+        and 0 <= read_bufsize < 2**31
         and expires_time > -inf
     ):
         raise UndecodableError("facts that can't be")
@@ -234,6 +235,7 @@ def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> Store
         vary=_vary(vary),
         redirects_to=redirects_to,
         set_cookie_time=set_cookie_time,
+        read_bufsize=read_bufsize,
     )
 
 

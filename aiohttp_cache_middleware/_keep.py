@@ -16,7 +16,7 @@ from ._guard import logger
 from ._key import gives_away, stored_request_headers, stored_url, url_tag
 from ._model import FOREVER, BodyRef, OriginResponse, StoredResponse, VariantIndex, Vary
 from ._policy import PARTIAL, REDIRECTS, DoNotStore, Store, Storing, selecting_values, selects
-from ._response import CachedResponse, is_decoded, replay, whole_body
+from ._response import CachedResponse, is_decoded, is_left_unread, raised_read_bufsize, replay, whole_body
 from ._scope import Hop, RequestScope
 from ._tee import MEMORY_LIMIT, NO_ROOM, TOO_LARGE, Capture
 from ._variants import entry_key, place
@@ -162,6 +162,8 @@ class Keeper:
         media_type = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
         if media_type in ENDLESS:
             return DoNotStore(f"{media_type} has no end")
+        if is_left_unread(response):
+            return DoNotStore("its body is not read (read_until_eof=False)")
         if is_decoded(response) is (not exchange.asked.decoded):
             return DoNotStore("auto_decompress= of this request is not its session's")
         size, limit = response.content_length, self._core.settings.max_body_size
@@ -194,6 +196,7 @@ class Keeper:
             created_time=origin.response_time,
             expires_time=storing.expires_time,
             vary=self._selecting_values(exchange, storing) if storing.vary else (),
+            read_bufsize=raised_read_bufsize(response, exchange.request),
         )
 
     def _selecting_values(self, exchange: Exchange, storing: Store) -> Vary:

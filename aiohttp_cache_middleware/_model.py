@@ -134,6 +134,7 @@ class StoredResponse:
         body: The body itself while it is small, else a reference.
         redirects_to: For a redirect, the final URL it led to.
         set_cookie_time: When its ``Set-Cookie`` fields came, if it was renewed since; else ``None``.
+        read_bufsize: aiohttp's limit on what its reader buffers, if that was raised for the request; else ``0``.
     """
 
     key: str
@@ -153,6 +154,7 @@ class StoredResponse:
     vary: Vary
     redirects_to: str | None
     set_cookie_time: float | None
+    read_bufsize: int
 
     def __init__(
         self,
@@ -174,6 +176,7 @@ class StoredResponse:
         vary: Vary = (),
         redirects_to: str | None = None,
         set_cookie_time: float | None = None,
+        read_bufsize: int = 0,
     ) -> None:
         # A frozen dataclass sets its fields one by one past its own guard, which takes twice as long for so many.
         self.__dict__.update(
@@ -194,6 +197,7 @@ class StoredResponse:
             vary=vary,
             redirects_to=redirects_to,
             set_cookie_time=set_cookie_time,
+            read_bufsize=read_bufsize,
         )
 
     @property

@@ -10,7 +10,16 @@ from functools import cached_property, lru_cache, partial
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from aiohttp import ClientRequest, ClientResponse, HttpVersion, HttpVersion10, HttpVersion11, StreamReader, hdrs
+from aiohttp import (
+    EMPTY_PAYLOAD,
+    ClientRequest,
+    ClientResponse,
+    HttpVersion,
+    HttpVersion10,
+    HttpVersion11,
+    StreamReader,
+    hdrs,
+)
 from aiohttp.helpers import noop
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -44,7 +53,9 @@ __all__ = [
     "cached_class",
     "gateway_timeout",
     "is_decoded",
+    "is_left_unread",
     "parse_cookies",
+    "raised_read_bufsize",
     "read_ahead",
     "replay",
     "unread",
@@ -72,7 +83,7 @@ class Replay(NamedTuple):
         load: Gives the stored body where it is not in `stored`, and blocks.
         now: POSIX time at which it was handed out.
         is_stale: Whether it is served though the policy calls it stale.
-        read_bufsize: The session's, for its stream.
+        read_bufsize: The session's for its stream, or what was needed to read it from the origin.
     """
 
     stored: StoredResponse
@@ -262,7 +273,8 @@ class CachedResponse(ClientResponse):
         options: dict[str, Any] = {
             "limit": replay.read_bufsize,
             "loop": self._loop,
-            "is_chunked": "chunked" in self.headers.get("Transfer-Encoding", "").lower(),
+            "is_chunked": _was_chunked(replay.stored),
+            "raw_size": _raw_size(replay.stored),
         }
         if self._released:
             self._content = content = memory_stream(b"", **options)
@@ -369,7 +381,8 @@ def replay(
         body = _body_to_replay(stored, answer, reader, load)
         response._closed = not isinstance(body, Pump)
     load = load if reader is None else reader.load
-    response._replay = Replay(stored, headers, body, load, now, is_stale, request._session._read_bufsize)
+    read_bufsize = stored.read_bufsize or request._session._read_bufsize
+    response._replay = Replay(stored, headers, body, load, now, is_stale, read_bufsize)
     return response
 
 
@@ -451,6 +464,19 @@ def is_decoded(response: ClientResponse) -> bool | None:
     if told is None and response.content_length is not None and (body := whole_body(response)):
         return len(body) != response.content_length
     return told
+
+
+def is_left_unread(response: ClientResponse) -> bool:
+    """Tell whether aiohttp leaves alone a body that ends with the connection (``read_until_eof=False``)."""
+    if response.content is not EMPTY_PAYLOAD or _is_bodiless(response.method, response.status):
+        return False
+    return hdrs.CONTENT_LENGTH not in response.headers and hdrs.TRANSFER_ENCODING not in response.headers
+
+
+def raised_read_bufsize(response: ClientResponse, request: ClientRequest) -> int:
+    """Give the ``read_bufsize`` of this request, which limits how long a line may be, if it is beyond the session's."""
+    given: int = getattr(response.content, "_low_water", 0)  # none where there is no body
+    return given if given > request._session._read_bufsize else 0
 
 
 def show_fields(response: CachedResponse, add_headers: tuple[Header, ...]) -> None:
@@ -556,6 +582,21 @@ def _load_body(stored: StoredResponse, load: Callable[[], bytes] | None) -> byte
 
 def _is_bodiless(method: str, status: int) -> bool:
     return method == "HEAD" or status in _BODILESS_STATUSES
+
+
+def _was_chunked(stored: StoredResponse) -> bool:
+    """Tell whether a response came in chunks: it says so or, as HTTP mode does not store that, tells no length."""
+    coding = stored.fields.get(hdrs.TRANSFER_ENCODING)
+    if coding is not None:
+        return "chunked" in coding.lower()
+    return hdrs.CONTENT_LENGTH not in stored.fields and stored.version >= (1, 1)
+
+
+def _raw_size(stored: StoredResponse) -> int | None:
+    """Give the length that a decoded body had on the wire, where the origin said it; ``None``: its own."""
+    length = stored.fields.get(hdrs.CONTENT_LENGTH, "")
+    is_coded = stored.fields.get(hdrs.CONTENT_ENCODING, "").lower() in _CODINGS
+    return int(length) if is_coded and length.isascii() and length.isdigit() else None
 
 
 def _mark_closed(response: weakref.ref[CachedResponse]) -> None:

@@ -302,7 +302,7 @@ class _Nothing:
 
 
 def memory_stream(
-    body: bytes, *, limit: int, loop: asyncio.AbstractEventLoop, is_chunked: bool = False
+    body: bytes, *, limit: int, loop: asyncio.AbstractEventLoop, is_chunked: bool = False, raw_size: int | None = None
 ) -> StreamReader:
     """
     Make a stream that has received *body* and its end.
@@ -311,16 +311,26 @@ def memory_stream(
         limit: aiohttp's ``read_bufsize``: half of what a line may measure.
         is_chunked: Whether the caller sees a chunked response: then the body is one HTTP chunk, so that code which
             collects data until ``readchunk`` tells the end of a chunk gets it.
+        raw_size: What ``total_raw_bytes`` tells, where it is not the length of *body*.
     """
     stream = StreamReader(_Nothing(), limit, loop=loop)  # type: ignore[arg-type]
     _feed(stream, body, is_chunked)
+    _tell_raw_size(stream, raw_size)
     stream.feed_eof()
     return stream
 
 
 def empty_stream() -> StreamReader:
     """Make a stream of the kind aiohttp gives where there is no body; not the one which all its responses share."""
-    return type(EMPTY_PAYLOAD)()  # type: ignore[call-arg]  # EmptyStreamReader, which has no public name
+    stream = type(EMPTY_PAYLOAD)()  # type: ignore[call-arg]  # EmptyStreamReader, which has no public name
+    _tell_raw_size(stream, None)
+    return stream
+
+
+def _tell_raw_size(stream: StreamReader, raw_size: int | None) -> None:
+    """Set what ``total_raw_bytes`` tells; ``None``: the bytes of the body."""
+    if _TELLS_DECODING:
+        stream.total_compressed_bytes = raw_size
 
 
 def _feed(stream: StreamReader, data: bytes, is_chunked: bool) -> None:
@@ -370,6 +380,7 @@ class Pump:
         self._position = 0
         self._stream: Callable[[], _DiskStream | None] = lambda: None
         self._is_chunked = False
+        self._raw_size: int | None = None
         self._is_reading = False
         self._is_closed = False
         self._reading_paused = False
@@ -377,11 +388,14 @@ class Pump:
     def __del__(self) -> None:
         self.close()
 
-    def stream(self, *, limit: int, loop: asyncio.AbstractEventLoop, is_chunked: bool) -> StreamReader:
+    def stream(
+        self, *, limit: int, loop: asyncio.AbstractEventLoop, is_chunked: bool, raw_size: int | None = None
+    ) -> StreamReader:
         """Make the stream and start to feed it (see `memory_stream`)."""
         stream = _DiskStream(self, limit, loop=loop)  # type: ignore[arg-type]
         self._stream = weakref.ref(stream)  # a stream that is dropped unread takes the pump with it
         self._is_chunked = is_chunked
+        self._raw_size = raw_size
         self._pull()
         return stream
 
@@ -430,6 +444,8 @@ class Pump:
         data = self._cut(piece)
         if data:
             _feed(stream, data, self._is_chunked)
+        if self._raw_size is not None:  # of which nobody knows what stands for this part of the body
+            _tell_raw_size(stream, round(self._raw_size * self._position / self.reader.size))
         if self._ranges:
             self._pull()
         else:

@@ -436,6 +436,23 @@ async def test_options_of_a_request(
     assert (response.from_cache, response.status) == (hit, status)
 
 
+async def test_what_came_in_chunks_ends_its_chunk(http: ClientSession, origin: Origin) -> None:
+    """Code that collects until a chunk ends gets all of a hit, though Transfer-Encoding is not stored (§3.1)."""
+
+    @origin.on("/x")
+    async def chunked(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Cache-Control": "max-age=60"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(b"one")
+        return response
+
+    await ask(http, origin.url("/x"))
+    async with http.get(origin.url("/x")) as response:
+        assert "Transfer-Encoding" not in response.headers
+        assert [chunk async for chunk in response.content.iter_chunks()] == [(b"one", True)]
+
+
 # --- explain ---
 
 

@@ -33,7 +33,7 @@ async def ask(session):
 """
 
 
-async def run(program: str, directory: Path, url: str) -> str:
+async def run(program: str, directory: Path, url: str, *, code: int = 0) -> str:
     """Run *program* in a process of its own; it must exit by itself, and complain of nothing."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -57,7 +57,7 @@ async def run(program: str, directory: Path, url: str) -> str:
             await process.wait()
     # Only how long things take on a busy machine may be remarked on.
     assert [line for line in err.decode().splitlines() if not line.startswith("Executing ")] == []
-    assert process.returncode == 0
+    assert process.returncode == code
     return out.decode()
 
 
@@ -172,6 +172,35 @@ async def test_a_process_exits_with_requests_under_way(origin: Origin, tmp_path:
     )
     assert out == "leaving\n"
     never.set()
+
+
+@pytest.mark.parametrize("kept", ["in a module", "by an exception that ends it"])
+async def test_a_process_exits_with_a_body_read_in_part(origin: Origin, tmp_path: Path, kept: str) -> None:
+    """Its spool is removed when the response goes, which may be after the interpreter's threads have."""
+    origin.text("/large", bytes(3_000_000))
+    out = await run(
+        f"""
+        import os
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Python complains of the response, which is not closed
+
+        async def main():
+            global response
+            async with make_cached_session(directory) as session:
+                response = await session.get(url)
+                async for chunk in response.content.iter_chunked(65536):
+                    if response.content.total_bytes > 600_000:
+                        break
+                print("leaving", flush=True)
+                if {kept != "in a module"}:
+                    held, response = response, None
+                    raise ValueError
+        asyncio.run(main())
+        """,
+        tmp_path / "cache",
+        origin.url("/large"),
+        code=0 if kept == "in a module" else 1,
+    )
+    assert out == "leaving\n"
 
 
 async def test_several_processes_on_one_directory(origin: Origin, tmp_path: Path) -> None:

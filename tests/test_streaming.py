@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import random
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, web
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, StreamReader, web
 
 import aiohttp_cache_middleware
 from aiohttp_cache_middleware import CachedResponse, CacheOptions, _stream, get_cache
@@ -83,6 +84,60 @@ async def test_every_reading_method_sees_what_plain_aiohttp_shows(
             assert isinstance(hit, CachedResponse)
             assert hit.from_cache
             assert await outcome(reading, hit) == plain
+
+
+@pytest.mark.parametrize("size", [300_000, 3_000_000])
+@pytest.mark.parametrize("form", ["miss", "hit", "hit of another cache"])
+async def test_a_line_that_is_read_from_the_origin_is_read_from_the_cache(
+    make: Make, origin: Origin, size: int, form: str
+) -> None:
+    """``read_bufsize`` limits the length of a line; a hit can't see what the request says of it."""
+    origin.text("/", b"x" * size + b"\nend\n")
+    session = make()
+    if form != "miss":
+        await ask(session, origin.url(), read_bufsize=2**22)
+    if form == "hit of another cache":
+        await session.close()
+        session = make()
+    async with session.get(origin.url(), read_bufsize=2**22) as response:
+        assert [len(line) async for line in response.content] == [size + 1, 4]
+        assert isinstance(response, CachedResponse)
+        assert response.from_cache is (form != "miss")
+
+
+@pytest.mark.skipif(not hasattr(StreamReader, "total_raw_bytes"), reason="since aiohttp 3.13")
+@pytest.mark.parametrize("size", [100, 3_000_000])
+async def test_progress_counts_the_bytes_on_the_wire(make: Make, origin: Origin, size: int) -> None:
+    packed = gzip.compress(random.Random(1).randbytes(size) + bytes(size))
+    origin.text("/", packed, Content_Encoding="gzip")
+    session = make()
+    for _ in range(2):
+        async with session.get(origin.url()) as response:
+            seen = [response.content.total_raw_bytes async for _ in response.content.iter_any()]
+            assert seen == sorted(seen)
+            assert response.content.total_raw_bytes == len(packed) == response.content_length
+    async with session.head(origin.url("/none")) as response:
+        pass
+    async with session.head(origin.url("/none")) as response:
+        assert response.content.total_raw_bytes == 0
+
+
+async def test_a_body_that_was_left_unread_is_not_stored(make: Make) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nthe body")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    session = make()
+    async with server:
+        async with session.get(url, read_until_eof=False) as response:
+            assert await response.read() == b""
+        for is_cached in (False, True):
+            async with session.get(url) as response:
+                assert isinstance(response, CachedResponse)
+                assert (await response.read(), response.from_cache) == (b"the body", is_cached)
 
 
 @pytest.mark.parametrize("size", [100, 300_000, 3_000_000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 import weakref
@@ -51,13 +52,8 @@ class Lane:
             if self._thread is not None or self._has_no_thread:
                 self._changed.notify()
                 return
-            # daemon: a lane that is stuck behind a lock must not keep the process from exiting.
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:  # none can be started, as at the interpreter's end in Python 3.12.0 and 3.12.1
-                self._thread, self._has_no_thread = None, True
-            else:
+            self._has_no_thread = not self._starts_thread()
+            if not self._has_no_thread:
                 return
         self._work_without_thread()
 
@@ -102,6 +98,18 @@ class Lane:
         with self._changed:
             self._stopping = False
         return thread is None or not thread.is_alive()
+
+    def _starts_thread(self) -> bool:
+        """Start the thread, if it can be: at the interpreter's end Python 3.12 refuses, 3.11 waits for ever."""
+        if sys.is_finalizing():
+            return False
+        # daemon: a lane that is stuck behind a lock must not keep the process from exiting.
+        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
+        return self._thread is not None
 
     def _work(self) -> None:
         while True:
