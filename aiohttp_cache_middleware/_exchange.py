@@ -62,6 +62,7 @@ class Exchange:
         scope: The caller's call it belongs to, where a TraceConfig of ours told.
         entry: What stood under its key when that was looked up.
         has_waited: Whether it has waited for another request's response, which it does once.
+        waited_in_vain: Whether that response was still under way when waiting for it had become too long.
         is_collapsed: Whether another request brought what answers it (RFC 9211 §2.7).
         is_background: Whether it is a refresh of ours that no caller waits for.
     """
@@ -69,6 +70,7 @@ class Exchange:
     # Defaults of the class, not of a dataclass: most requests change none of them, and each costs a hit its time.
     entry: Entry | None = None
     has_waited: bool = False
+    waited_in_vain: bool = False
     is_collapsed: bool = False
     is_background: bool = False
 

@@ -162,6 +162,7 @@ class Origin:
             is_brought = await flight.wait()
             if flight.is_given_up:
                 self._core.flights.note_uncacheable(key)
+                exchange.waited_in_vain = not is_brought
             if is_brought:
                 exchange.is_answered_by_another()
             return is_brought
@@ -193,13 +194,29 @@ class Origin:
             raise
 
     async def _stand_in(self, exchange: Exchange, decision: ToOrigin, error: Exception) -> ClientResponse:
-        """Give the stale response that stands in for an origin that failed; raise *error* where there is none."""
-        stale = None if decision.fallback is None else await self._reuse(exchange, decision.fallback)
-        if stale is None:
+        """Give the stored response that stands in for an origin that failed; raise *error* where there is none."""
+        fallback = self._brought_meanwhile(exchange) or decision.fallback
+        stored = None if fallback is None else await self._reuse(exchange, fallback)
+        if stored is None:
             raise error
         method, url = exchange.request.method, self._core.shown_url(exchange.request)
-        logger.debug("%s %s: the origin failed, stale response: %r", method, url, error)
-        return stale
+        logger.debug("%s %s: the origin failed, a stored response stands in: %r", method, url, error)
+        return stored
+
+    def _brought_meanwhile(self, exchange: Exchange) -> Reuse | None:
+        """Give what was brought after this request had waited for it in vain, which has cost it time."""
+        if not exchange.waited_in_vain:
+            return None
+        entry = self._lookup.entry(exchange.inquiry)
+        if not _is_newer(entry, exchange.entry):
+            return None
+        exchange.is_answered_by_another()
+        core, inquiry = self._core, exchange.inquiry
+        stored = self._lookup.candidates(inquiry, entry)
+        decision = core.policy.decide(
+            exchange.asked.request, stored, exchange.rules, core.clock(), secret=exchange.secret
+        )
+        return decision if isinstance(decision, Reuse) else None
 
     def _tampered(self, exchange: Exchange, response: ClientResponse) -> str | None:
         """Tell why a response may not be stored whose request was changed behind the cache, where no key tells that."""
@@ -380,19 +397,24 @@ def _is_newer(entry: Entry | None, before: Entry | None) -> bool:
     return entry != before
 
 
+def _something_may_stand_in(exchange: Exchange, decision: ToOrigin) -> bool:
+    return decision.fallback is not None or exchange.waited_in_vain
+
+
 def _timed(exchange: Exchange, decision: ToOrigin) -> AbstractContextManager[object]:
-    """Make a timeout of the request's cancellation where a stale response stands by; else aiohttp does, afterwards."""
-    return nullcontext() if decision.fallback is None else timer_of(exchange.request)
+    """Make a timeout of the request's cancellation where something may stand in; else aiohttp does, afterwards."""
+    return timer_of(exchange.request) if _something_may_stand_in(exchange, decision) else nullcontext()
 
 
 async def _send(exchange: Exchange, decision: ToOrigin, conditions: tuple[Header, ...]) -> ClientResponse:
     """
     Send the request with *conditions* added.
 
-    Where a stale response stands by, an error is not the end: so what aiohttp does about it afterwards happens
-    here. It retries once over a new connection, and makes a timeout of its cancellation.
+    Where something may stand in, an error is not the end: so what aiohttp does about it afterwards happens here. It
+    retries once over a new connection, and makes a timeout of its cancellation.
     """
-    request, handler, has_fallback = exchange.request, exchange.handler, decision.fallback is not None
+    request, handler = exchange.request, exchange.handler
+    has_fallback = _something_may_stand_in(exchange, decision)
     if not (conditions or has_fallback):
         return await handler(request)
     with _conditional(request, conditions), _timed(exchange, decision):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from aiohttp import ClientError, ClientResponse, ClientSession, TCPConnector, web
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
 
 from aiohttp_cache_middleware import CachedResponse, CacheMiddleware, CacheOptions, get_cache, make_cached_session
 from aiohttp_cache_middleware import _flights as flights_module
@@ -819,6 +819,46 @@ async def test_a_body_of_known_length_is_waited_for(
     assert await first.read() == b"body"
     assert (await soon(second)).from_cache
     assert gate.count == 1
+
+
+async def test_who_waited_in_vain_gets_what_came_meanwhile_if_his_own_time_is_too_short(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a cache both would have got their answers: waiting must not cost anybody his."""
+    monkeypatch.setattr(flights_module, "FOLLOWER_PATIENCE", 0.1)
+
+    @origin.on("/slow")
+    async def answer(request: web.Request) -> web.Response:
+        number = origin.count
+        await asyncio.sleep(0.3 if number == 1 else 30)
+        return web.Response(text=f"#{number}")
+
+    session = make()
+    timeout = ClientTimeout(total=1)
+    responses = await asyncio.gather(*[ask(session, origin.url("/slow"), timeout=timeout) for _ in range(2)])
+    assert [await response.text() for response in responses] == ["#1", "#1"]
+    assert origin.count == 2
+
+
+@pytest.mark.parametrize("failing", ["both", "the first"])
+async def test_who_waited_in_vain_sees_his_own_error_if_nothing_came(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    monkeypatch.setattr(flights_module, "FOLLOWER_PATIENCE", 0.1)
+
+    @origin.on("/slow")
+    async def answer(request: web.Request) -> web.Response:
+        number = origin.count
+        await asyncio.sleep(30 if failing == "both" or number == 1 else 0.1)
+        return web.Response(text=f"#{number}")
+
+    session = make()
+    timeout = ClientTimeout(total=0.5)
+    outcomes = await asyncio.gather(
+        *[ask(session, origin.url("/slow"), timeout=timeout) for _ in range(2)], return_exceptions=True
+    )
+    assert isinstance(outcomes[0], asyncio.TimeoutError)
+    assert isinstance(outcomes[1], asyncio.TimeoutError if failing == "both" else CachedResponse)
 
 
 async def test_whoever_waited_too_long_is_not_followed_by_others(
