@@ -157,8 +157,7 @@ class Responses:
         stored = await self._core.store.get(key)
         if not isinstance(stored, StoredResponse):
             return False
-        self._core.store.delete(key)
-        await self._core.store.flush()
+        await self._core.store.remove([key])
         return True
 
     async def _items(self) -> AsyncIterator[tuple[str, StoredEntry]]:
@@ -379,9 +378,7 @@ class Management:
             StoreError: The store can't be asked, or could not remove them.
         """
         selected = await self._selected(url, key, method)
-        for stored in selected:
-            self._core.store.delete(stored.key)
-        await self._core.store.flush()
+        await self._core.store.remove([stored.key for stored in selected])
         return len(selected)
 
     async def _selected(self, url: str | URL | None, key: str | None, method: str | None) -> list[StoredResponse]:

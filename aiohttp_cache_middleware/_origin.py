@@ -130,7 +130,9 @@ class Origin:
             return await self.pass_through(exchange, decision)
         flights = self._core.flights
         key = self._flight_key(exchange)
-        if not exchange.has_waited and not flights.is_uncacheable(key):
+        # Without a store nothing can be brought.
+        may_be_stored = exchange.key or self._core.guarded.is_opening
+        if may_be_stored and not exchange.has_waited and not flights.is_uncacheable(key):
             exchange.has_waited = True
             try:
                 with _timed(exchange, decision):

@@ -309,3 +309,24 @@ async def test_a_response_that_does_not_tell_its_request_is_passed_on(
         for number in (1, 2):
             assert await (await ask(session, origin.url("/a"))).text() == f"/a #{number}"
     assert (cache.stats.stores, sum(cache.stats.not_stored.values())) == (0, 2)
+
+
+async def test_without_a_store_nobody_waits_for_another_request(
+    make: Callable[..., ClientSession], origin: Origin, tmp_path: Path
+) -> None:
+    together = asyncio.Event()
+
+    @origin.on("/a")
+    async def answer(request: web.Request) -> web.Response:
+        if origin.count >= 3:
+            together.set()
+        await asyncio.wait_for(together.wait(), 3)
+        return web.Response(text="a")
+
+    (tmp_path / "refused").mkdir()
+    (tmp_path / "refused").chmod(0o777)
+    session = make(tmp_path / "refused")
+    await get_cache(session)._core.guarded.secret()  # which can't be opened
+    for _ in range(2):
+        responses = await asyncio.gather(*[ask(session, origin.url("/a")) for _ in range(3)])
+        assert [response.status for response in responses] == [200] * 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import sqlite3
 import threading
 import time
@@ -24,7 +25,9 @@ from ._directory import (
     open_private,
     prepare,
     read_secret,
+    remove_set_aside,
     set_aside,
+    set_aside_bytes,
 )
 from ._faults import DamagedError, is_damage
 from ._schema import MAX_RECORD, PAGE_SIZE, check_schema, wal_room
@@ -39,6 +42,7 @@ _READER_CACHE: Final = 2 * 1024  # KiB of pages per reader
 _ORPHAN_AGE: Final = 3600.0  # seconds after which a file that no row knows is left over, and goes
 _ARRIVING: Final = 60.0  # seconds for which it counts where it arrives, rather than among what is left over
 _DATABASE, _TOKEN, _MARKS, _SWEPT = "cache.db", "token", "marks", "swept"
+_ASIDE: Final = 8  # the part of the room that a damaged store may take which was set aside
 _SWEEP_EVERY: Final = 24 * 3600.0  # seconds
 # Held until the process ends: closing what another thread was at when the parent forked would wait for ever.
 _left_by_fork: list[object] = []
@@ -219,6 +223,8 @@ class Database:
         for path in self.orphans():
             with contextlib.suppress(OSError):
                 path.unlink()
+        if self._max_size is not None and set_aside_bytes(self.root) > self._max_size // _ASIDE:
+            remove_set_aside(self.root)  # or there would hardly be room for anything else
         without_record = [identifier for identifier, _ in self.records.bodies_without_record()]
         if without_record:
             self.records.remove_bodies(without_record)
@@ -303,9 +309,18 @@ def is_new(root: Path) -> bool:
 
 def _build(root: Path, max_size: int | None) -> None:
     """Make a new store beside its place, whole, and rename it in."""
+    new = root / f".new-{secrets.token_hex(8)}"
+    try:
+        _build_in(new, max_size)
+        new.rename(root / LIVE)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)  # a full disk would get fuller with each attempt
+        raise
+
+
+def _build_in(new: Path, max_size: int | None) -> None:
     from ._records import Records
 
-    new = root / f".new-{secrets.token_hex(8)}"
     make_private(new)
     for name in ("bodies", SPOOLS):
         make_private(new / name)
@@ -328,7 +343,6 @@ def _build(root: Path, max_size: int | None) -> None:
         "PRAGMA synchronous = OFF",
         "UPDATE Settings SET value = 1 WHERE key = 'sqlite_synchronous'",  # what the settings pin
     )
-    new.rename(root / LIVE)
 
 
 def _execute(path: Path, *statements: str) -> None:

@@ -132,15 +132,23 @@ def set_aside(root: Path) -> None:
         shutil.rmtree(bad / "bodies", ignore_errors=True)
 
 
+_ASIDE: Final = ("bad-*", ".new-*")
+
+
 def remove_set_aside(root: Path) -> None:
     """Remove what was set aside, and stores that were never finished."""
-    for pattern in ("bad-*", ".new-*"):
+    for pattern in _ASIDE:
         for path in root.glob(pattern):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+
+def set_aside_bytes(root: Path) -> int:
+    """Bytes of what was set aside, and of stores that were never finished."""
+    return sum(disk_usage(path) for pattern in _ASIDE for path in root.glob(pattern))
 
 
 def disk_usage(root: Path) -> int:

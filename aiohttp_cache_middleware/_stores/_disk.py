@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,6 +34,7 @@ IN_RECORD: Final = 256 * 1024
 """Bytes of body that are kept in the record itself; a larger one is a file, which is cheaper from there on."""
 
 _LOOK_AGAIN: Final = 0.2  # seconds between looks at the directory and at commits that left no mark: 0.1 ms each
+_ENDING: Final = 0.1  # seconds that closing waits for threads, which have nothing left to do, to be gone
 _RENEW: Final = 3600.0  # seconds after which an entry in use is moved away from eviction
 
 
@@ -235,6 +236,10 @@ class DiskStore:
         """Remove an entry; never refused for want of room, as what must not be used any more would stay."""
         self._writing.accept(Change(key))
 
+    async def remove(self, keys: Iterable[str]) -> None:
+        """Remove entries, and wait until they are; `StoreError` where that fails: they stay hidden, and it goes on."""
+        await self._writing.remove([Change(key) for key in keys])
+
     def _spool_if_large(self, entry: Entry) -> BodySpool | None:
         if isinstance(entry, StoredResponse) and isinstance(entry.body, bytes) and len(entry.body) > IN_RECORD:
             spool = self.spool()
@@ -372,13 +377,17 @@ class DiskStore:
                 with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
                     await asyncio.wait_for(asyncio.wrap_future(lane.submit(job)), 1.0)
             self._leases.close()
+            self._lanes.end()
+            deadline = time.monotonic() + _ENDING
+            while self._lanes.are_running and time.monotonic() < deadline:  # noqa: ASYNC110 (threads set no such event)
+                await asyncio.sleep(0.001)
 
     def close_now(self, timeout: float = CLOSING) -> bool:
         """Write what is queued and give back everything; blocks for at most *timeout* seconds, then tells ``False``."""
         deadline = time.monotonic() + timeout
         try:
             with self._writing.hurrying():
-                if self.is_open or self._queue:
+                if (self.is_open or self._queue) and not self._queue.run_when_settled(self._opening.close):
                     self._lanes.writer.run(self._opening.close)
                 return self._lanes.stop(deadline)
         finally:

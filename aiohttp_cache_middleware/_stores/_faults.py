@@ -96,6 +96,11 @@ class Backoff:
         self._failure, self._pause = None, 0.0
 
     @property
+    def cause(self) -> str | None:
+        """What the last failure was; ``None`` after a success."""
+        return None if self._failure is None else self._failure.cause
+
+    @property
     def is_failing(self) -> bool:
         """Whether there is a pause."""
         return self._failure is not None and time.monotonic() < self.failing_until

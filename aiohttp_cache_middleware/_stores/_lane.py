@@ -7,9 +7,10 @@ import sys
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -24,6 +25,9 @@ class Lane:
     """
     Runs jobs one after the other in a daemon thread, which is there only while there is work.
 
+    A finalizer may queue a job, and it may run at any time: in the middle of any of these methods, in this thread and
+    in others. So who queues a job never waits for a lock.
+
     Args:
         name: Name of the thread.
         owner: Kept while there is work, so that the interpreter's end and a fork find it.
@@ -37,25 +41,19 @@ class Lane:
         self._name = name
         self._owner = weakref.ref(owner)
         self.at_end: weakref.WeakMethod[Callable[[], object]] | None = None
-        self._jobs: deque[tuple[Callable[[], object], object]] = deque()
-        self._changed = threading.Condition(threading.Lock())
+        self._jobs: SimpleQueue[tuple[Callable[[], object], object]] = SimpleQueue()  # its `put` is reentrant
+        self._changing = threading.Lock()  # held while the thread is made or ends
         self._at_work = threading.Lock()
+        self._may_work = threading.Event()
+        self._may_work.set()
         self.is_paused = False
         self._thread: threading.Thread | None = None
-        self._stopping = False
-        self._has_no_thread = False  # while the caller of `run` does the work
+        self._hurries = False  # to its end; only the thread changes it
 
     def run(self, job: Callable[[], object]) -> None:
         """Queue *job*, which must not raise."""
-        with self._changed:
-            self._jobs.append((job, self._owner()))
-            if self._thread is not None or self._has_no_thread:
-                self._changed.notify()
-                return
-            self._has_no_thread = not self._starts_thread()
-            if not self._has_no_thread:
-                return
-        self._work_without_thread()
+        self._jobs.put((job, self._owner()))
+        self._ensure_thread()
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Queue *job*; what it returns or raises comes by the future."""
@@ -74,30 +72,53 @@ class Lane:
         self.run(work)
         return future
 
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a thread."""
+        return self._thread is not None
+
     def is_current(self) -> bool:
         """Tell whether the caller runs in this lane."""
         return self._thread is threading.current_thread()
 
     def pause(self, timeout: float) -> bool:
         """Wait for the job under way and let none begin until `resume`; tell whether it ended in *timeout* seconds."""
-        self.is_paused = not self.is_current() and self._at_work.acquire(timeout=timeout)
+        if self.is_current():
+            return False
+        self._may_work.clear()  # the lock alone goes to whoever has just had it: half a second's wait under load
+        self.is_paused = self._at_work.acquire(timeout=timeout)
+        if not self.is_paused:
+            self._may_work.set()
         return self.is_paused
 
     def resume(self) -> None:
         """Go on after a `pause`."""
         self.is_paused = False
         self._at_work.release()
+        self._may_work.set()
+
+    def end(self) -> None:
+        """Have the thread end as soon as there is no more to do, rather than wait for more."""
+        if self.is_running:
+            self._jobs.put((self._hurry, None))
 
     def stop(self, timeout: float) -> bool:
         """End the thread when what is queued has been done; tell whether it ended within *timeout* seconds."""
-        with self._changed:
-            thread, self._stopping = self._thread, True
-            self._changed.notify()
-        if thread is not None:
-            thread.join(timeout)
-        with self._changed:
-            self._stopping = False
-        return thread is None or not thread.is_alive()
+        thread = self._thread
+        if thread is None:
+            return True
+        self.end()
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def _ensure_thread(self) -> None:
+        # Who finds the lock taken leaves it to its holder, who looks again once it is free.
+        while self._thread is None and not self._jobs.empty() and self._changing.acquire(blocking=False):
+            try:
+                if not self.is_running and not self._starts_thread():
+                    self._work_without_thread()
+            finally:
+                self._changing.release()
 
     def _starts_thread(self) -> bool:
         """Start the thread, if it can be: at the interpreter's end Python 3.12 refuses, 3.11 waits for ever."""
@@ -112,41 +133,52 @@ class Lane:
         return self._thread is not None
 
     def _work(self) -> None:
-        while True:
-            while (work := self._next()) is not None:
-                try:
-                    with self._at_work:
-                        work[0]()
-                except BaseException:
-                    with self._changed:
-                        self._thread = None  # the next job finds another one
-                    raise
-                del work  # what it refers to may be waiting to go
-            if self.at_end is not None and (at_end := self.at_end()) is not None:
-                with self._at_work:
-                    at_end()
-                del at_end
-            with self._changed:
-                if not self._jobs:
-                    self._thread = None
-                    return
+        try:
+            while True:
+                if (work := self._next()) is not None:
+                    self._do(work[0])
+                    del work  # what it refers to may be waiting to go
+                elif self._ends():
+                    break
+        except BaseException:
+            self._thread = None  # the next job finds another one
+            raise
+        self._ensure_thread()  # for what was queued meanwhile
+
+    def _next(self) -> tuple[Callable[[], object], object] | None:
+        with suppress(Empty):
+            return self._jobs.get(timeout=0 if self._hurries else IDLE)
+        return None
+
+    def _ends(self) -> bool:
+        """Give back what belongs to the thread, and end unless there is more to do."""
+        self._hurries = False
+        self._do_at_end()
+        with self._changing:
+            if not self._jobs.empty():
+                return False
+            self._thread = None
+            return True
 
     def _work_without_thread(self) -> None:
         """Do what is queued here and now, rather than lose it."""
-        try:
-            while self._jobs:
-                with self._at_work:
-                    self._jobs.popleft()[0]()
-            if self.at_end is not None and (at_end := self.at_end()) is not None:
-                at_end()
-        finally:
-            self._has_no_thread = False
+        with suppress(Empty):
+            while True:
+                self._do(self._jobs.get_nowait()[0])
+        self._do_at_end()
 
-    def _next(self) -> tuple[Callable[[], object], object] | None:
-        with self._changed:
-            if not self._jobs and not self._stopping:
-                self._changed.wait_for(lambda: self._jobs or self._stopping, IDLE)
-            return self._jobs.popleft() if self._jobs else None
+    def _do_at_end(self) -> None:
+        if self.at_end is not None and (at_end := self.at_end()) is not None:
+            self._do(at_end)
+
+    def _do(self, job: Callable[[], object]) -> None:
+        if not self._may_work.is_set():
+            self._may_work.wait()
+        with self._at_work:
+            job()
+
+    def _hurry(self) -> None:
+        self._hurries = True
 
 
 class Lanes:
@@ -169,6 +201,16 @@ class Lanes:
         # Whoever may wait for another comes before it.
         lanes = (self.writer, self.files, self.opener)
         return [lane for lane in lanes if lane.pause(max(0.0, deadline - time.monotonic()))]
+
+    def end(self) -> None:
+        """Have all threads end as soon as there is no more to do."""
+        for lane in (self.writer, self.opener, self.files):
+            lane.end()
+
+    @property
+    def are_running(self) -> bool:
+        """Whether there is a thread."""
+        return self.writer.is_running or self.opener.is_running or self.files.is_running
 
     def stop(self, deadline: float) -> bool:
         """End all threads when what is queued has been done; tell whether they ended by *deadline* (monotonic)."""

@@ -42,10 +42,10 @@ class Management:
 
     async def scan(self) -> AsyncIterator[tuple[str, Entry]]:
         """Iterate over all entries; what can't be read is left out."""
-        after = -1
+        after, last_row = -1, await self._last_row()
 
         def page(database: Database) -> tuple[int | None, list[tuple[str, Entry]]]:
-            rows = database.records.page(after, _PAGE)
+            rows = database.records.page(after, _PAGE, last_row)
             entries = []
             for _, key, record in rows:
                 with contextlib.suppress(UndecodableError):
@@ -63,6 +63,7 @@ class Management:
     async def rewrite(self, change: Callable[[str, Entry], Entry | None]) -> tuple[int, int]:
         """Apply *change* to every entry; what can't be read is removed and not counted."""
         after: int | None = -1
+        last_row = await self._last_row()
         replaced = removed = 0
 
         def rewrite(key: str, record: object) -> object:
@@ -81,7 +82,7 @@ class Management:
             start = after
 
             def page(database: Database) -> tuple[int | None, int]:
-                last, changed = database.records.rewrite(start, _PAGE, rewrite)  # noqa: B023 (called in this round)
+                last, changed = database.records.rewrite(start, _PAGE, last_row, rewrite)  # noqa: B023 (called in this round)
                 database.marks.change(key for key, _ in changed)
                 self._tier.clear()
                 return last, sum(record is not None for _, record in changed)
@@ -100,9 +101,10 @@ class Management:
 
     async def clear(self) -> None:
         """Remove all entries."""
+        last_row = await self._last_row()
 
         def clear(database: Database) -> bool:
-            more = database.records.remove_all()
+            more = database.records.remove_all(last_row)
             database.marks.change_all()
             self._tier.clear()
             return more
@@ -127,24 +129,34 @@ class Management:
         # Before the entries: one whose body goes here is damaged.
         orphans = await self._writing.run(lambda database: _orphans(database, repair=repair))
         entries = 0
-        damaged: list[str] = []
+        damaged: list[tuple[str, object]] = []
         after: int | None = -1
+        last_row = await self._last_row()
         while after is not None:
             start = after
 
-            def page(database: Database) -> tuple[int | None, int, list[str]]:
-                rows = database.records.page(start, _PAGE)  # noqa: B023 (called in this round)
-                bad = [key for _, key, record in rows if not self._is_sound(database, key, record)]
+            def page(database: Database) -> tuple[int | None, int, list[tuple[str, object]]]:
+                rows = database.records.page(start, _PAGE, last_row)  # noqa: B023 (called in this round)
+                bad = [(key, record) for _, key, record in rows if self._is_damaged(database, key, record)]
                 return (rows[-1][0] if rows else None), len(rows), bad
 
             after, count, bad = await self._writing.run(page)
             entries += count
             damaged += bad
         if repair:
-            for key in damaged:
-                self._writing.accept(Change(key))
-            await self._writing.flush()
-        return Report(entries, tuple(damaged), tuple(orphans), tuple(problems), repaired=repair)
+            # Not what has taken the place of one of them meanwhile.
+            await self._writing.remove(
+                [Change(key, if_record=record if isinstance(record, bytes) else None) for key, record in damaged]
+            )
+        return Report(entries, tuple(key for key, _ in damaged), tuple(orphans), tuple(problems), repaired=repair)
+
+    async def _last_row(self) -> int:
+        """Give the row beyond which are those that come while all are gone through: they would keep it from ending."""
+        return await self._writing.run(lambda database: database.records.last_row())
+
+    def _is_damaged(self, database: Database, key: str, record: object) -> bool:
+        """Tell whether an entry is damaged, and still there: another process may have replaced it, and its body."""
+        return not self._is_sound(database, key, record) and database.records.holds(key, record)
 
     def _is_sound(self, database: Database, key: str, record: object) -> bool:
         try:

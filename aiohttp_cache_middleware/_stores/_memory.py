@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -105,6 +105,11 @@ class MemoryStore:
         """Remove an entry, if there is one."""
         with self._lock:
             self._forget(key)
+
+    async def remove(self, keys: Iterable[str]) -> None:
+        """Remove entries."""
+        for key in keys:
+            self.delete(key)
 
     async def tagged(self, tag: str) -> list[str]:
         """Give the keys of all entries put with *tag*."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from .._model import BodyRef, Entry
@@ -132,6 +132,9 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an entry, if there is one."""
+
+    async def remove(self, keys: Iterable[str]) -> None:
+        """Remove entries, and wait until that is kept."""
 
     async def tagged(self, tag: str) -> list[str]:
         """Give the keys of all entries put with *tag*."""

@@ -133,6 +133,7 @@ class Queue:
         with self._lock:
             if self.is_draining or not self._changes:
                 return False
+            self._last = self._changes[-1]  # `give_up` waits for none of them any more
             self.is_draining = True
             return True
 

@@ -188,18 +188,34 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         ((count,),) = self._sql("SELECT COUNT(*) FROM Cache WHERE mode = 1 AND access_count = 0").fetchall()
         return int(count)
 
-    def page(self, after: int, size: int) -> list[tuple[int, str, object]]:
-        """Give (rowid, key, record) of up to *size* records that follow the row *after*."""
+    def last_row(self) -> int:
+        """Give the last row there is: what is new comes after it."""
+        ((rowid,),) = self._sql("SELECT coalesce(max(rowid), 0) FROM Cache").fetchall()
+        return int(rowid)
+
+    def page(self, after: int, size: int, last_row: int) -> list[tuple[int, str, object]]:
+        """Give (rowid, key, record) of up to *size* records that follow the row *after*, up to *last_row*."""
         rows: list[tuple[int, str, object]] = self._sql(
             "SELECT rowid, key, CASE WHEN length(value) <= ? THEN value END FROM Cache"
-            " WHERE rowid > ? AND mode = 1 AND raw = 1 ORDER BY rowid LIMIT ?",
-            (MAX_RECORD, after, size),
+            " WHERE rowid > ? AND rowid <= ? AND mode = 1 AND raw = 1 ORDER BY rowid LIMIT ?",
+            (MAX_RECORD, after, last_row, size),
         ).fetchall()
         return rows
 
-    def rewrite(self, after: int, size: int, change: Any) -> tuple[int | None, list[tuple[str, bytes | None]]]:
+    def holds(self, key: str, record: object) -> bool:
+        """Tell whether *record*, as `page` gave it, is still what is under *key*."""
+        return bool(
+            self._sql(
+                "SELECT 1 FROM Cache WHERE key = ? AND raw = 1 AND CASE WHEN length(value) <= ? THEN value END IS ?",
+                (key, MAX_RECORD, record),
+            ).fetchall()
+        )
+
+    def rewrite(
+        self, after: int, size: int, last_row: int, change: Any
+    ) -> tuple[int | None, list[tuple[str, bytes | None]]]:
         """
-        Apply *change* to the next *size* records, in one transaction.
+        Apply *change* to the next *size* records, as `page` gives them, in one transaction.
 
         Args:
             change: ``change(key, record)`` gives the new record, ``None`` to remove it, or the same object.
@@ -209,7 +225,7 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         """
         changed: list[tuple[str, bytes | None]] = []
         with self._transact() as (sql, cleanup):
-            rows = self.page(after, size)
+            rows = self.page(after, size, last_row)
             for rowid, key, record in rows:
                 new = change(key, record)
                 if new is None:
@@ -221,10 +237,12 @@ class Records(diskcache.Cache):  # type: ignore[misc]
                     changed.append((key, new))
         return (rows[-1][0] if rows else None), changed
 
-    def remove_all(self, block: int = 10_000) -> bool:
-        """Remove up to *block* rows with their files; tell whether there were any."""
+    def remove_all(self, last_row: int, block: int = 10_000) -> bool:
+        """Remove up to *block* rows with their files, up to *last_row*; tell whether there were any."""
         with self._transact() as (sql, cleanup):
-            rows = sql("SELECT rowid, filename FROM Cache ORDER BY rowid LIMIT ?", (block,)).fetchall()
+            rows = sql(
+                "SELECT rowid, filename FROM Cache WHERE rowid <= ? ORDER BY rowid LIMIT ?", (last_row, block)
+            ).fetchall()
             if rows:
                 sql("DELETE FROM Cache WHERE rowid <= ?", (rows[-1][0],))
             for _, filename in rows:

@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -80,7 +80,7 @@ class WriteBehind:
         if self._queue.resume():
             self._lane.run(self._drain)
         with self.hurrying():
-            await asyncio.wrap_future(self._lane.submit(lambda: None))
+            await self._settled()
         lost, self._lost = self._lost, None
         if lost is not None:
             raise lost
@@ -98,10 +98,31 @@ class WriteBehind:
                 raise
 
         with self.hurrying():
+            await self._settled()
             try:
                 return await asyncio.wrap_future(self._lane.submit(work))
             except Exception as error:
                 raise store_error(error) from error
+
+    async def remove(self, changes: Sequence[Change]) -> None:
+        """Have removals written, and wait for it; raise `StoreError` if one could not be, which stays queued then."""
+        for change in changes:
+            self.accept(change)
+        with self.hurrying():
+            await self._settled()
+        if any(self._queue.pending.get(change.key) is change for change in changes):
+            raise StoreError(self._backoff.cause or "a removal could not be written")
+
+    async def _settled(self) -> None:
+        """Wait until what was accepted so far is committed, or never will be."""
+        settled: Future[None] = Future()
+
+        def settle() -> None:
+            if settled.set_running_or_notify_cancel():
+                settled.set_result(None)
+
+        if self._queue.run_when_settled(settle):
+            await asyncio.wrap_future(settled)
 
     @contextlib.contextmanager
     def hurrying(self) -> Iterator[None]:
@@ -142,13 +163,12 @@ class WriteBehind:
     # Below: in the writer.
 
     def _drain(self) -> None:
-        """Write what is queued."""
-        while True:
-            if len(self._queue) < BATCH:
-                self._hurry.wait(_LINGER)
-            batch = self._queue.next_batch()
-            if not batch or not self._write_batch(batch):
-                return
+        """Write a batch of what is queued; the rest in a job of its own, so that others have their turn."""
+        if len(self._queue) < BATCH:
+            self._hurry.wait(_LINGER)
+        batch = self._queue.next_batch()
+        if batch and self._write_batch(batch):
+            self._lane.run(self._drain)
 
     def _write_batch(self, batch: list[Change]) -> bool:
         """Write *batch*; tell whether it is worth while to go on."""

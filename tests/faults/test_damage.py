@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from aiohttp_cache_middleware import get_cache
+from tests.asking import ask
 from tests.conftest import Origin
 from tests.faults.harness import (
     Make,
@@ -317,3 +318,21 @@ async def test_verify_finds_and_repair_removes_what_belongs_to_nothing(
     assert (await get_cache(session).verify()).ok
     assert body_files(directory) == [body]
     assert await is_right(session, origin, "/large1")
+
+
+async def test_a_store_that_was_full_when_it_was_damaged_keeps_as_much_again(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    """What is set aside counts for the size, and must not leave hardly any room for anything else."""
+    origin.text("/many", "x" * 3000)
+    kept = []
+    for _ in range(3):
+        session = make(max_size=2_000_000)
+        for number in range(600):
+            await ask(session, origin.url(f"/many?{number}"))
+        await written(session)
+        kept.append(await get_cache(session).responses.count())
+        await session.close()
+        if len(kept) == 1:
+            overwrite(0, 0.01, b"garbage!")(database_of(directory))
+    assert min(kept) > 0.9 * max(kept) > 100

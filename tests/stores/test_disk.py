@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from hashlib import blake2b
 from pathlib import Path
@@ -23,6 +23,7 @@ import pytest
 from aiohttp_cache_middleware._errors import StoreError
 from aiohttp_cache_middleware._model import BodyRef, StoredResponse
 from aiohttp_cache_middleware._stores import DiskStore
+from aiohttp_cache_middleware._stores import _database as database_module
 from aiohttp_cache_middleware._stores import _queue as queue_module
 from aiohttp_cache_middleware._stores._bodies import BodyFile
 from aiohttp_cache_middleware._stores._queue import Change
@@ -605,3 +606,123 @@ class TestBodiesThatAreGone:
         path.write_bytes(b"x")
         landing.set_result(file)
         assert not path.exists()
+
+
+class TestUnderLoad:
+    """What is asked while changes never cease to come is answered all the same."""
+
+    @pytest.fixture
+    async def load(self, disk_store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DiskStore]:
+        monkeypatch.setattr(queue_module, "BATCH", 8)
+        for number in range(300):
+            put(disk_store, number)
+        stopping = threading.Event()
+
+        def store_on_and_on() -> None:
+            number = 1000
+            while not stopping.is_set():
+                if len(disk_store._queue) < 32:
+                    put(disk_store, number := number + 1)
+
+        thread = threading.Thread(target=store_on_and_on, daemon=True)
+        thread.start()
+        yield disk_store
+        stopping.set()
+        thread.join()
+
+    @pytest.mark.parametrize("asked", ["count", "flush", "scan", "rewrite", "clear", "verify", "remove"])
+    async def test_it_ends(self, load: DiskStore, asked: str) -> None:
+        async def ask() -> None:
+            match asked:
+                case "scan":
+                    assert {key_of(number) for number in range(300)} <= {key async for key, _ in load.scan()}
+                case "rewrite":
+                    await load.rewrite(lambda key, entry: entry)
+                case "remove":
+                    await load.remove([key_of(1)])
+                    assert await load.get(key_of(1)) is None
+                case _:
+                    await getattr(load, asked)()
+
+        await asyncio.wait_for(ask(), 20)
+
+    async def test_what_comes_meanwhile_is_left_for_later(self, disk_store: DiskStore) -> None:
+        for number in (1, 2):
+            put(disk_store, number)
+        last_row = await disk_store._management._last_row()
+        put(disk_store, 3)
+        await disk_store._writing.run(lambda database: database.records.remove_all(last_row))
+        disk_store._tier.clear()
+        assert await present(disk_store, range(5)) == [3]
+
+
+class TestOthersReplace:
+    async def test_what_another_process_replaces_while_it_is_looked_at_is_not_damaged(
+        self, disk_store: DiskStore, make_disk_store: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(disk_store, 1, body=bytes(MIB))
+        await disk_store.flush()
+        other = make_disk_store()
+        bodies, is_sound = disk_store._bodies, disk_store._bodies.is_sound
+
+        def after_it_was_replaced(home: Path, body: BodyRef) -> bool:
+            monkeypatch.setattr(bodies, "is_sound", is_sound)
+            put(other, 1, body=bytes(MIB), status=203)
+            assert other.close_now()
+            return is_sound(home, body)
+
+        monkeypatch.setattr(bodies, "is_sound", after_it_was_replaced)
+        report = await disk_store.verify(repair=True)
+        assert (report.entries, report.damaged) == (1, ())
+        found = await disk_store.get(key_of(1))
+        assert isinstance(found, StoredResponse)
+        assert found.status == 203
+
+    async def test_a_repair_removes_what_was_damaged_and_nothing_that_took_its_place(
+        self, disk_store: DiskStore, make_disk_store: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in (1, 2):
+            put(disk_store, number, body=bytes(MIB))
+        await disk_store.flush()
+        for path in disk_store._opening.home().glob("bodies/*/*"):
+            path.unlink()
+        remove = disk_store._writing.remove
+        other = make_disk_store()
+
+        async def after_one_was_replaced(changes: Sequence[Change]) -> None:
+            put(other, 1, status=203)
+            await other.flush()
+            await remove(changes)
+
+        monkeypatch.setattr(disk_store._writing, "remove", after_one_was_replaced)
+        assert len((await disk_store.verify(repair=True)).damaged) == 2
+        assert await present(make_disk_store(), range(5)) == [1]
+
+
+class TestTheEnd:
+    async def test_closing_leaves_no_thread(self, disk_store: DiskStore) -> None:
+        put(disk_store, 1, body=bytes(MIB))
+        await disk_store.aclose()
+        assert [one.name for one in threading.enumerate() if one.name.startswith("http-cache")] == []
+
+    async def test_a_removal_does_not_fail_for_what_failed_before(self, disk_store: DiskStore) -> None:
+        put(disk_store, 1)
+        assert put(disk_store, 2, headers=(("X-Large", "x" * MIB),))  # found out by the writer
+        await asyncio.sleep(0)
+        await disk_store.count()
+        await disk_store.remove([key_of(1)])
+        with pytest.raises(StoreError, match="too large"):
+            await disk_store.flush()
+
+    async def test_a_store_that_can_not_be_made_leaves_nothing_behind(
+        self, make_disk_store: Make, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(path: Path, *statements: str) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(database_module, "_execute", fail)
+            store = make_disk_store()
+            with pytest.raises(StoreError):
+                await store.secret(patient=True)
+        assert [path.name for path in directory.iterdir() if path.is_dir()] == []

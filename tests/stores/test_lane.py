@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from aiohttp_cache_middleware._stores import _lane as lane_module
 from aiohttp_cache_middleware._stores._lane import Lane
 
 
@@ -73,3 +76,92 @@ def test_what_belongs_to_the_thread_is_given_back() -> None:
     lane.at_end = weakref.WeakMethod(close)
     lane.run(lambda: None)
     assert holder.closed == 1
+
+
+def in_time(work: Callable[[], object]) -> None:
+    """Do *work* in a thread that may hang."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("when", ["__init__", "_set_ident"], ids=["the thread is made", "it starts, and is waited for"])
+def test_a_finalizer_may_queue_a_job_while(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage collector may run one at any time, in any thread: it must not wait for what that thread holds."""
+    owner, done = Owner(), threading.Event()
+    lane = Lane("lane", owner)
+    original = getattr(threading.Thread, when)
+
+    def finalize(self: threading.Thread, *args: Any, **options: Any) -> None:
+        original(self, *args, **options)
+        if "lane" in (options.get("name"), getattr(self, "_name", None)):
+            lane.run(done.set)
+
+    def work() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, when, finalize)
+            lane.run(lambda: None)
+
+    in_time(work)
+    assert done.wait(5)
+    assert lane.stop(5)
+
+
+def test_what_is_queued_when_the_thread_has_just_ended_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, done = Owner(), threading.Event()
+    lane = Lane("lane", owner)
+    ends = lane._ends
+
+    def ends_and_another_job_comes() -> bool:
+        has_ended = ends()
+        if has_ended and not done.is_set():
+            lane._jobs.put((done.set, owner))  # by one who found the lock taken
+        return has_ended
+
+    monkeypatch.setattr(lane, "_ends", ends_and_another_job_comes)
+    lane.run(lambda: None)
+    lane.stop(5)
+    assert done.wait(5)
+    assert lane.stop(5)
+
+
+def test_what_is_queued_while_the_thread_ends_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "IDLE", 0.0)
+    owner = Owner()
+    lane = Lane("lane", owner)
+    for number in range(2000):
+        assert lane.submit(lambda number=number: number).result(timeout=5) == number  # type: ignore[misc]
+
+
+def test_a_pause_is_had_though_jobs_never_end() -> None:
+    owner, going = Owner(), threading.Event()
+    lane = Lane("lane", owner)
+    going.set()
+
+    def job() -> None:
+        time.sleep(0.005)  # the lock is free for a moment only
+        if going.is_set():
+            lane.run(job)
+
+    lane.run(job)
+    for _ in range(5):
+        assert lane.pause(0.25)
+        lane.resume()
+    going.clear()
+    assert lane.stop(5)
+
+
+def test_a_thread_that_is_to_end_does_what_is_queued_and_waits_for_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "IDLE", 1e6)
+    owner, done = Owner(), []
+    lane = Lane("lane", owner)
+    lane.run(lambda: done.append(1))
+    (thread,) = [one for one in threading.enumerate() if one.name == "lane"]
+    lane.end()
+    lane.run(lambda: done.append(2))
+    thread.join(5)
+    assert not thread.is_alive()
+    assert lane.submit(lambda: done.append(3)).result(timeout=5) is None
+    assert done == [1, 2, 3]
+    assert lane.stop(5)
