@@ -30,20 +30,21 @@ def restore_cookies(jar: AbstractCookieJar, stored: StoredResponse, url: URL, no
     held = {(one.key, one["domain"], one["path"]) for one in jar}
     of_all_hosts = {name for name, domain, _ in held if not domain}  # a session's own ``cookies=``
     came = stored.created_time if stored.set_cookie_time is None else stored.set_cookie_time
-    # Field by field: two cookies may have one name, and differ in their path.
+    restored: dict[tuple[str, str, str], Morsel[str]] = {}  # two of one name may differ in their path
     for set_cookie in set_cookies:
-        cookies = parse_cookies((set_cookie,))
-        for name, cookie in list(cookies.items()):
-            remaining = _remaining(cookie, came, now)
+        for name, cookie in parse_cookies((set_cookie,)).items():
             domain = cookie["domain"].lstrip(".") or url.raw_host or ""
             path = cookie["path"] if cookie["path"].startswith("/") else _default_path(url)
-            is_held = name in of_all_hosts or (name, domain, path) in held
-            if is_held or (remaining is not None and remaining <= 0):
-                del cookies[name]
-            elif remaining is not None:
-                cookie["max-age"] = str(int(remaining))
-                cookie["expires"] = ""
-        jar.update_cookies(cookies, url)
+            restored[name, domain, path] = cookie
+    for which, cookie in restored.items():
+        remaining = _remaining(cookie, came, now)
+        is_held = which in held or which[0] in of_all_hosts
+        if is_held or (remaining is not None and remaining <= 0):
+            continue
+        if remaining is not None:
+            cookie["max-age"] = str(int(remaining))
+            cookie["expires"] = ""
+        jar.update_cookies([(which[0], cookie)], url)
 
 
 def _remaining(cookie: Morsel[str], stored_time: float, now: float) -> float | None:

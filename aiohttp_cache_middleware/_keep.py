@@ -13,7 +13,7 @@ from aiohttp import ClientError, hdrs
 
 from ._flights import READ_AHEAD, Flight
 from ._guard import logger
-from ._key import gives_away, stored_request_headers, stored_url, url_tag
+from ._key import gives_away, stored_request_headers, stored_response_headers, stored_url, url_tag
 from ._model import FOREVER, BodyRef, OriginResponse, StoredResponse, VariantIndex, Vary
 from ._policy import PARTIAL, REDIRECTS, DoNotStore, Store, Storing, selecting_values, selects
 from ._response import CachedResponse, is_decoded, is_left_unread, raised_read_bufsize, replay, whole_body
@@ -22,10 +22,12 @@ from ._tee import MEMORY_LIMIT, NO_ROOM, TOO_LARGE, Capture
 from ._variants import entry_key, place
 
 if TYPE_CHECKING:
+    from multidict import MultiMapping
+
     from ._core import Core
     from ._exchange import Exchange
     from ._lookup import Lookup
-    from ._model import Entry
+    from ._model import Entry, RawHeader
     from ._stores import BodySpool
 
 OPENING_PATIENCE = 0.5
@@ -94,7 +96,7 @@ class Keeper:
         storing = DoNotStore(forbidden) if forbidden else self._judge(exchange, response, origin)
         if isinstance(storing, Store):
             template = self._template(exchange, response, origin, storing)
-            hops = self._hops_that_end_here(exchange, origin.status)
+            hops = self._hops_that_end_here(exchange, origin.status, origin.fields)
             arriving = Arriving(exchange, template, storing, flight, hops)
             drop = partial(self._dropped, arriving)
             if not exchange.key:
@@ -133,7 +135,7 @@ class Keeper:
 
     def keep_hops(self, exchange: Exchange, led_to: StoredResponse) -> None:
         """Store the hops that led to a response which is stored."""
-        if hops := self._hops_that_end_here(exchange, led_to.status):
+        if hops := self._hops_that_end_here(exchange, led_to.status, led_to.fields):
             self._keep_hops(hops, led_to)
 
     async def hop_arrives(self, exchange: Exchange, response: CachedResponse) -> None:
@@ -175,22 +177,26 @@ class Keeper:
         self, exchange: Exchange, response: CachedResponse, origin: OriginResponse, storing: Store
     ) -> StoredResponse:
         """Make what will be stored, but for the body."""
-        headers, raw_headers = tuple(response.headers.items()), response.raw_headers
-        if storing.drop:
-            headers = tuple(one for one in headers if one[0].lower() not in storing.drop)
-            raw_headers = tuple(one for one in raw_headers if one[0].decode("latin-1").lower() not in storing.drop)
+        headers = tuple(response.headers.items())
+        raw_headers: tuple[RawHeader, ...] | None = response.raw_headers
+        if drop := storing.drop:
+            headers = tuple(one for one in headers if one[0].lower() not in drop)
+            raw_headers = tuple(one for one in response.raw_headers if one[0].decode("latin-1").lower() not in drop)
+        ignored = self._core.settings.ignored_params
+        if ignored and hdrs.CONTENT_LOCATION in response.headers:
+            headers, raw_headers = stored_response_headers(headers, ignored), None
         request = exchange.asked.request
         version = response.version
         return StoredResponse(
             key=exchange.key,
             method=request.method,
-            url=stored_url(exchange.asked, self._core.settings.ignored_params),
+            url=stored_url(exchange.asked, ignored),
             status=response.status,
             reason=response.reason or "",
             version=(version.major, version.minor) if version is not None else (1, 1),
             headers=headers,
             raw_headers=raw_headers,
-            request_headers=stored_request_headers(exchange.asked, self._core.settings.ignored_params),
+            request_headers=stored_request_headers(exchange.asked, ignored),
             request_time=origin.request_time,
             response_time=origin.response_time,
             created_time=origin.response_time,
@@ -247,7 +253,8 @@ class Keeper:
         """Store a response that has arrived before the store was open; the hops that led to it have no key."""
         for hop in arriving.hops:
             hop.drop()
-        exchange, template, storing, flight, _ = arriving = arriving._replace(hops=())
+        arriving = arriving._replace(hops=())
+        exchange, template, storing, flight, _ = arriving
         size = LATE_OVERHEAD + (len(body) if isinstance(body, bytes) else body.size)
         if self._late_size + size > LATE_ROOM:
             self._dropped(arriving, TOO_LATE)
@@ -358,9 +365,10 @@ class Keeper:
 
     # --- redirects ---
 
-    def _hops_that_end_here(self, exchange: Exchange, status: int) -> tuple[Hop, ...]:
-        """Take the hops that led to a response with *status*; none, if that is a redirect which leads on."""
-        return () if exchange.scope is None or status in REDIRECTS else exchange.scope.take_followed()
+    def _hops_that_end_here(self, exchange: Exchange, status: int, fields: MultiMapping[str]) -> tuple[Hop, ...]:
+        """Take the hops that led to a response; none, if that is a redirect which leads on."""
+        leads_on = status in REDIRECTS and hdrs.LOCATION in fields
+        return () if exchange.scope is None or leads_on else exchange.scope.take_followed()
 
     def _hold_hop(
         self,

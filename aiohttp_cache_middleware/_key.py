@@ -144,12 +144,21 @@ def stored_request_headers(asked: Asked, ignored_params: frozenset[str]) -> tupl
 
 def gives_away(response_headers: MultiMapping[str], ignored_params: frozenset[str]) -> bool:
     """
-    Tell whether a response hands an ignored parameter on in the URL it leads to.
+    Tell whether a response hands an ignored parameter on in the URL it redirects to.
 
     It would be written down so, and another caller be sent there with it.
     """
-    urls = [url for name in ("Location", "Content-Location") for url in response_headers.getall(name, ())]
-    return any(_without_ignored(url, ignored_params) != url for url in urls)
+    return any(_without_ignored(url, ignored_params) != url for url in response_headers.getall("Location", ()))
+
+
+def stored_response_headers(headers: tuple[Header, ...], ignored_params: frozenset[str]) -> tuple[Header, ...]:
+    """Give a response's header fields as they may be written down: the URL it says it is of, without ignored ones."""
+    return tuple(
+        [
+            (name, _without_ignored(value, ignored_params)) if name.lower() == "content-location" else (name, value)
+            for name, value in headers
+        ]
+    )
 
 
 # --- encoding ---

@@ -388,8 +388,9 @@ class Management:
             return await _stored_for(self._core, url, method)
         await self._core.store.secret(patient=True)
         entry = await self._core.store.get(key or "")
-        found = isinstance(entry, StoredResponse) and (method is None or entry.method == method.upper())
-        return [entry] if found and isinstance(entry, StoredResponse) else []
+        if not isinstance(entry, StoredResponse) or (method is not None and entry.method != method.upper()):
+            return []
+        return [entry]
 
     async def clear(self) -> None:
         """

@@ -213,7 +213,7 @@ class CacheMiddleware(Management):
             decision = Forward(may_be_stored=False, forward="bypass", why=why)
         if isinstance(decision, Forward) and rules.only_if_cached:
             decision = GatewayTimeout(f"only_if_cached: {decision.why}")
-        last = self._core.counters.reasons.get(inquiry.key)
+        last = None if key is None else self._core.counters.reasons.get(key)
         return explained(asked.request, key, stored, decision, findings, now, last)
 
     async def _reuse(self, exchange: Exchange, reuse: Reuse, *, validated: bool = False) -> CachedResponse | None:

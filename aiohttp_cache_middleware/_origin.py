@@ -196,7 +196,7 @@ class Origin:
             raise
 
     async def _stand_in(self, exchange: Exchange, decision: ToOrigin, error: Exception) -> ClientResponse:
-        """Give the stored response that stands in for an origin that failed; raise *error* where there is none."""
+        """Give the stored response that stands in where the origin's is not to be had, else raise *error*."""
         fallback = self._brought_meanwhile(exchange) or decision.fallback
         stored = None if fallback is None else await self._reuse(exchange, fallback)
         if stored is None:
@@ -416,8 +416,7 @@ async def _send(exchange: Exchange, decision: ToOrigin, conditions: tuple[Header
     retries once over a new connection, and makes a timeout of its cancellation.
     """
     request, handler = exchange.request, exchange.handler
-    has_fallback = _something_may_stand_in(exchange, decision)
-    if not (conditions or has_fallback):
+    if not (conditions or _something_may_stand_in(exchange, decision)):
         return await handler(request)
     with _conditional(request, conditions), _timed(exchange, decision):
         try:
@@ -425,7 +424,8 @@ async def _send(exchange: Exchange, decision: ToOrigin, conditions: tuple[Header
         except ClientConnectorError:
             raise
         except (ClientOSError, ServerDisconnectedError):
-            if not has_fallback or request.method not in ("GET", "HEAD"):
+            # Otherwise aiohttp comes here again, and finds what has been brought meanwhile.
+            if decision.fallback is None or request.method not in ("GET", "HEAD"):
                 raise
             return await handler(request)
 

@@ -83,7 +83,7 @@ class Replay(NamedTuple):
         load: Gives the stored body where it is not in `stored`, and blocks.
         now: POSIX time at which it was handed out.
         is_stale: Whether it is served though the policy calls it stale.
-        read_bufsize: The session's for its stream, or what was needed to read it from the origin.
+        read_bufsize: The session's, for its stream.
     """
 
     stored: StoredResponse
@@ -272,8 +272,9 @@ class CachedResponse(ClientResponse):
             return empty_stream()
         options: dict[str, Any] = {
             "limit": replay.read_bufsize,
+            "line_limit": 2 * replay.stored.read_bufsize,
             "loop": self._loop,
-            "is_chunked": _was_chunked(replay.stored),
+            "is_chunked": _was_chunked(self.headers, replay.stored.version),
             "raw_size": _raw_size(replay.stored),
         }
         if self._released:
@@ -381,8 +382,7 @@ def replay(
         body = _body_to_replay(stored, answer, reader, load)
         response._closed = not isinstance(body, Pump)
     load = load if reader is None else reader.load
-    read_bufsize = stored.read_bufsize or request._session._read_bufsize
-    response._replay = Replay(stored, headers, body, load, now, is_stale, read_bufsize)
+    response._replay = Replay(stored, headers, body, load, now, is_stale, request._session._read_bufsize)
     return response
 
 
@@ -476,7 +476,7 @@ def is_left_unread(response: ClientResponse) -> bool:
 def raised_read_bufsize(response: ClientResponse, request: ClientRequest) -> int:
     """Give the ``read_bufsize`` of this request, which limits how long a line may be, if it is beyond the session's."""
     given: int = getattr(response.content, "_low_water", 0)  # none where there is no body
-    return given if given > request._session._read_bufsize else 0
+    return min(int(given), 2**31 - 1) if given > request._session._read_bufsize else 0
 
 
 def show_fields(response: CachedResponse, add_headers: tuple[Header, ...]) -> None:
@@ -584,12 +584,11 @@ def _is_bodiless(method: str, status: int) -> bool:
     return method == "HEAD" or status in _BODILESS_STATUSES
 
 
-def _was_chunked(stored: StoredResponse) -> bool:
-    """Tell whether a response came in chunks: it says so or, as HTTP mode does not store that, tells no length."""
-    coding = stored.fields.get(hdrs.TRANSFER_ENCODING)
-    if coding is not None:
+def _was_chunked(headers: CIMultiDictProxy[str], version: tuple[int, int]) -> bool:
+    """Tell whether a body came in chunks: it says so or, where HTTP mode has not stored that, tells no other end."""
+    if (coding := headers.get(hdrs.TRANSFER_ENCODING)) is not None:
         return "chunked" in coding.lower()
-    return hdrs.CONTENT_LENGTH not in stored.fields and stored.version >= (1, 1)
+    return version >= (1, 1) and hdrs.CONTENT_LENGTH not in headers and hdrs.CONNECTION not in headers
 
 
 def _raw_size(stored: StoredResponse) -> int | None:

@@ -302,18 +302,25 @@ class _Nothing:
 
 
 def memory_stream(
-    body: bytes, *, limit: int, loop: asyncio.AbstractEventLoop, is_chunked: bool = False, raw_size: int | None = None
+    body: bytes,
+    *,
+    limit: int,
+    loop: asyncio.AbstractEventLoop,
+    line_limit: int = 0,
+    is_chunked: bool = False,
+    raw_size: int | None = None,
 ) -> StreamReader:
     """
     Make a stream that has received *body* and its end.
 
     Args:
-        limit: aiohttp's ``read_bufsize``: half of what a line may measure.
-        is_chunked: Whether the caller sees a chunked response: then the body is one HTTP chunk, so that code which
-            collects data until ``readchunk`` tells the end of a chunk gets it.
+        limit: aiohttp's ``read_bufsize``: half of what a line may measure,
+        line_limit: but for a line of this many bytes.
+        is_chunked: Whether the body came in chunks: then it is one, so that code which collects data until
+            ``readchunk`` tells the end of a chunk gets it.
         raw_size: What ``total_raw_bytes`` tells, where it is not the length of *body*.
     """
-    stream = StreamReader(_Nothing(), limit, loop=loop)  # type: ignore[arg-type]
+    stream = StreamReader(_Nothing(), max(limit, line_limit // 2), loop=loop)  # type: ignore[arg-type]
     _feed(stream, body, is_chunked)
     _tell_raw_size(stream, raw_size)
     stream.feed_eof()
@@ -389,10 +396,17 @@ class Pump:
         self.close()
 
     def stream(
-        self, *, limit: int, loop: asyncio.AbstractEventLoop, is_chunked: bool, raw_size: int | None = None
+        self,
+        *,
+        limit: int,
+        loop: asyncio.AbstractEventLoop,
+        is_chunked: bool,
+        line_limit: int = 0,
+        raw_size: int | None = None,
     ) -> StreamReader:
         """Make the stream and start to feed it (see `memory_stream`)."""
         stream = _DiskStream(self, limit, loop=loop)  # type: ignore[arg-type]
+        stream.line_limit = line_limit
         self._stream = weakref.ref(stream)  # a stream that is dropped unread takes the pump with it
         self._is_chunked = is_chunked
         self._raw_size = raw_size
@@ -471,9 +485,27 @@ class Pump:
 
 
 class _DiskStream(StreamReader):
-    """A stream that is fed by a `Pump`, and stops it when it fails (``close`` and ``release`` make it fail)."""
+    """
+    A stream that is fed by a `Pump`, and stops it when it fails (``close`` and ``release`` make it fail).
 
-    __slots__ = ("__weakref__",)
+    Attributes:
+        line_limit: Bytes that a line may measure, however few are held otherwise.
+    """
+
+    __slots__ = ("__weakref__", "line_limit")
+
+    line_limit: int
+
+    async def readuntil(self, separator: bytes = b"\n", **options: int | None) -> bytes:
+        if _READUNTIL_HAS_MAX_SIZE:
+            options["max_size"] = options.get("max_size") or max(self.line_limit, self._high_water)
+            return await super().readuntil(separator, **options)
+        high_water = self._high_water
+        self._high_water = max(self.line_limit, high_water)
+        try:
+            return await super().readuntil(separator)
+        finally:
+            self._high_water = high_water
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         if exc_cause is not None:

@@ -58,6 +58,13 @@ async def test_each_caller_reads_a_body_of_his_own() -> None:
         assert await other.content.read() == b""
 
 
+@pytest.mark.parametrize("length", ["7 bytes", "²"])
+async def test_a_length_that_is_none_is_no_length(length: str) -> None:
+    stored = a_stored_response(headers=(("Content-Encoding", "gzip"), ("Content-Length", length)))
+    async with ClientSession(middlewares=[Replaying(stored)]) as session, session.get(URL) as response:
+        assert await response.content.read() == b"hello"
+
+
 async def test_chunked_response_ends_its_chunk() -> None:
     stored = a_stored_response(headers=(("Transfer-Encoding", "chunked"),))
     for replaying in (Replaying(stored), on_disk(stored)):

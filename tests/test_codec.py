@@ -45,6 +45,8 @@ responses = st.builds(
     request_headers=fields,
     vary=vary,
     redirects_to=st.none() | text,
+    set_cookie_time=st.none() | times,
+    read_bufsize=st.just(0) | st.integers(0, 2**31 - 1),
 )
 indexes = st.builds(
     VariantIndex, url=text, variants=st.lists(st.builds(Variant, key=keys, vary=vary), max_size=4).map(tuple)
@@ -340,3 +342,20 @@ def test_a_body_that_would_inflate_to_gigabytes_takes_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 * MOST
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("set_cookie_time", "read_bufsize"), [(None, 0), (1.5, 0), (None, 2**20), (1.5, 2**31 - 1)])
+def test_rare_facts_come_back_and_others_have_no_place_in_a_record(
+    set_cookie_time: float | None, read_bufsize: int
+) -> None:
+    entry = A_RESPONSE.replace(set_cookie_time=set_cookie_time, read_bufsize=read_bufsize)
+    assert Codec().decode("k", Codec().encode("k", entry)) == entry
+    assert len(facts_of(entry)) == (18 if set_cookie_time or read_bufsize else 16)
+
+
+@pytest.mark.parametrize(
+    "rare", [(1e300, 0), (float("nan"), 0), (None, -1), (None, 2**31), (1.5,), (1.5, 0, 0), (None, None), ("", 0)]
+)
+def test_rare_facts_that_can_not_be_are_undecodable(rare: tuple[object, ...]) -> None:
+    with pytest.raises(UndecodableError):
+        Codec().decode("key", sealed(msgpack.packb([*facts_of(A_RESPONSE), *rare])))

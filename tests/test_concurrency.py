@@ -840,6 +840,45 @@ async def test_who_waited_in_vain_gets_what_came_meanwhile_if_his_own_time_is_to
     assert origin.count == 2
 
 
+async def test_who_waited_in_vain_for_what_is_to_be_fetched_anew_gets_it(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setattr(flights_module, "FOLLOWER_PATIENCE", 0.1)
+
+    @origin.on("/slow")
+    async def answer(request: web.Request) -> web.Response:
+        number = origin.count
+        await asyncio.sleep({1: 0, 2: 0.3}.get(number, 30))
+        return web.Response(text=f"#{number}")
+
+    session = make()
+    await ask(session, origin.url("/slow"))
+    clock.advance(1)
+    timeout = ClientTimeout(total=1)
+    with CacheOptions(refresh=True):
+        responses = await asyncio.gather(*[ask(session, origin.url("/slow"), timeout=timeout) for _ in range(2)])
+    assert [await response.text() for response in responses] == ["#2", "#2"]
+
+
+async def test_who_waited_in_vain_asks_no_oftener_than_without_a_cache(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flights_module, "FOLLOWER_PATIENCE", 0.05)
+
+    @origin.on("/slow")
+    async def answer(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.2)
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    async with ClientSession() as plain:
+        await asyncio.gather(*[ask(plain, origin.url("/slow")) for _ in range(2)], return_exceptions=True)
+    without = origin.count
+    await asyncio.gather(*[ask(session, origin.url("/slow")) for session in [make()] * 2], return_exceptions=True)
+    assert origin.count <= 2 * without
+
+
 @pytest.mark.parametrize("failing", ["both", "the first"])
 async def test_who_waited_in_vain_sees_his_own_error_if_nothing_came(
     make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch, failing: str

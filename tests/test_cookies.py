@@ -196,8 +196,9 @@ async def test_a_redirect_that_sets_a_cookie_does_so_once(make: Make, origin: Or
     assert await get_cache(session).responses.count() == 2
 
 
+@pytest.mark.parametrize("cache_control", [False, True])
 async def test_restore_cookies_counts_a_lifetime_from_when_the_cookie_came(
-    make: Make, origin: Origin, clock: Clock
+    make: Make, origin: Origin, clock: Clock, cache_control: bool
 ) -> None:
     @origin.on("/login")
     async def answer(request: web.Request) -> web.Response:
@@ -205,12 +206,12 @@ async def test_restore_cookies_counts_a_lifetime_from_when_the_cookie_came(
             return web.Response(status=304, headers={"ETag": '"a"'})
         return web.Response(text="", headers={"ETag": '"a"', "Set-Cookie": "user=alice; Max-Age=60"})
 
-    async with make(expire_after=10, cookie_jar=unsafe_jar()) as session:
+    async with make(expire_after=10, cookie_jar=unsafe_jar(), cache_control=cache_control) as session:
         await ask(session, origin.url("/login"))
         for _ in range(2):
             clock.advance(50)
             assert (await ask(session, origin.url("/login"))).cookies["user"].value == "alice"
-    session = make(cookie_jar=unsafe_jar(), restore_cookies=True)
+    session = make(cookie_jar=unsafe_jar(), restore_cookies=True, cache_control=cache_control)
     assert await is_hit(session, origin.url("/login"))
     assert jar_of(session) == {}
 
@@ -243,6 +244,16 @@ async def test_restore_cookies_gives_back_two_of_one_name(make: Make, origin: Or
     session = make(cookie_jar=unsafe_jar(), restore_cookies=True)
     assert await is_hit(session, origin.url("/m/x"))
     assert {(cookie["path"], cookie.value) for cookie in session.cookie_jar} == {("/", "1"), ("/m", "2")}
+
+
+async def test_restore_cookies_revives_none_that_the_same_response_deletes(make: Make, origin: Origin) -> None:
+    setting(origin, "/login", "a=1; Path=/", "a=; Max-Age=0; Path=/", "b=2; Path=/")
+    async with make(cookie_jar=unsafe_jar()) as session:
+        await ask(session, origin.url("/login"))
+        assert jar_of(session) == {"b": "2"}
+    session = make(cookie_jar=unsafe_jar(), restore_cookies=True)
+    assert await is_hit(session, origin.url("/login"))
+    assert jar_of(session) == {"b": "2"}
 
 
 async def test_a_cookie_of_the_jar_may_hold_a_semicolon(make: Make, origin: Origin) -> None:

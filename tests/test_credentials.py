@@ -244,6 +244,20 @@ async def test_a_middleware_behind_the_cache_may_change_what_is_ignored(make: Ma
         assert [await is_hit(session, origin.url("/a")) for _ in range(2)] == [False, True]
 
 
+async def test_an_ignored_parameter_is_not_written_down_as_where_a_response_is(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    origin.text("/a", "a", Content_Location="/a?token=SECRET&c=1", X_Other="Other")
+    session = make(ignored_params=["token"])
+    await ask(session, origin.url("/a"))
+    response = await ask(session, origin.url("/a"))
+    assert response.from_cache
+    assert response.headers["Content-Location"] == "/a?c=1"
+    assert (b"Content-Location", b"/a?c=1") in response.raw_headers
+    await session.close()
+    assert not [path for path in directory.rglob("*") if path.is_file() and b"SECRET" in path.read_bytes()]
+
+
 async def test_an_ignored_parameter_is_not_written_down_as_where_a_request_came_from(
     make: Make, origin: Origin
 ) -> None:

@@ -593,3 +593,32 @@ async def test_explain_what_has_no_key(make: Make, origin: Origin) -> None:
     await ask(session, origin.url("/x"), "POST")
     explanation = await get_cache(session).explain("POST", origin.url("/x"), data=once())
     assert (explanation.decision, explanation.key, explanation.stored) == ("bypass", None, ())
+
+
+async def test_explain_what_has_no_key_tells_nothing_of_others(make: Make, origin: Origin) -> None:
+    async def once() -> AsyncIterator[bytes]:
+        yield b"a"
+
+    origin.text("/x", status=500)
+    session = make(allowed_methods=("GET", "POST"))
+    await ask(session, origin.url("/x"), "POST")
+    assert (await get_cache(session).explain("POST", origin.url("/x"))).why_not_stored is not None
+    assert (await get_cache(session).explain("POST", origin.url("/x"), data=once())).why_not_stored is None
+
+
+@pytest.mark.parametrize("asked", [{}, {"Range": "bytes=0-2"}])
+async def test_what_tells_its_length_has_no_chunk(http: ClientSession, origin: Origin, asked: dict[str, str]) -> None:
+    origin.text("/x", "onetwo", Cache_Control="max-age=60")
+    if asked:
+
+        @origin.on("/x")
+        async def chunked(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Cache-Control": "max-age=60"})
+            response.enable_chunked_encoding()
+            await response.prepare(request)
+            await response.write(b"onetwo")
+            return response
+
+    await ask(http, origin.url("/x"))
+    async with http.get(origin.url("/x"), headers=asked) as response:
+        assert [ends for _, ends in [chunk async for chunk in response.content.iter_chunks()]] == [False]

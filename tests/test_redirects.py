@@ -320,6 +320,15 @@ async def test_a_filter_is_not_asked_about_hops(make: Make, origin: Origin) -> N
     assert origin.count == 2
 
 
+async def test_a_redirect_that_leads_nowhere_is_the_end(make: Make, origin: Origin) -> None:
+    redirect(origin, "/1", "/2", 302)
+    origin.text("/2", "the end", status=301)
+    session = make(allowed_codes=(200, 301))
+    for _ in range(3):
+        assert await (await ask(session, origin.url("/1"))).text() == "the end"
+    assert (origin.count_of("/1"), origin.count_of("/2")) == (1, 1)
+
+
 async def test_a_hop_in_the_middle_is_not_what_another_led_to(make: Make, origin: Origin) -> None:
     redirect(origin, "/1", "/2", 302)
     redirect(origin, "/2", "/3", 301)

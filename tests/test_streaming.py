@@ -13,6 +13,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, StreamReader, web
@@ -103,6 +104,27 @@ async def test_a_line_that_is_read_from_the_origin_is_read_from_the_cache(
         assert [len(line) async for line in response.content] == [size + 1, 4]
         assert isinstance(response, CachedResponse)
         assert response.from_cache is (form != "miss")
+
+
+@pytest.mark.parametrize("size", [300_000, 3_000_000])
+async def test_how_long_a_line_may_be_was_is_no_bound_for_others(make: Make, origin: Origin, size: int) -> None:
+    origin.text("/", b"x" * size + b"\nend\n")
+    await ask(make(), origin.url(), read_bufsize=2**19)
+    async with make(read_bufsize=2**22).get(origin.url()) as response:
+        assert [len(line) async for line in response.content] == [size + 1, 4]
+
+
+async def test_how_long_a_line_may_be_is_not_how_much_a_hit_holds(make: Make, origin: Origin) -> None:
+    origin.text("/", bytes(3_000_000))
+    session = make()
+    await ask(session, origin.url(), read_bufsize=2**30)
+    async with session.get(origin.url()) as response:
+        assert isinstance(response, CachedResponse)
+        assert response.from_cache
+        assert (
+            response.content.get_read_buffer_limits()
+            == StreamReader(Mock(), session._read_bufsize, loop=asyncio.get_running_loop()).get_read_buffer_limits()
+        )
 
 
 @pytest.mark.skipif(not hasattr(StreamReader, "total_raw_bytes"), reason="since aiohttp 3.13")
