@@ -11,6 +11,7 @@ from ._guard import GuardedStore
 from ._key import stored_url
 from ._policy import Policy, policy_for
 from ._stats import Counters
+from ._stores import Use
 
 if TYPE_CHECKING:
     from aiohttp import ClientRequest
@@ -32,6 +33,7 @@ class Core:
         settings: The options; replaced as a whole when one is set later.
         store: The store itself, for management: its errors are the caller's to see.
         guarded: The same store for requests, which never see an error.
+        use: What of it ends when the cache is closed: others may share the store.
         clock: POSIX time, in seconds.
     """
 
@@ -42,6 +44,7 @@ class Core:
         self.counters = Counters()
         self.flights = Flights()
         self.guarded = GuardedStore(store, self.counters)
+        self.use = Use(store)
         self.policy: Policy = policy_for(http=settings.cache_control)
 
     def shown_url(self, request: ClientRequest) -> str:

@@ -11,7 +11,7 @@ from ._errors import StoreError
 if TYPE_CHECKING:
     from ._model import BodyRef, Entry
     from ._stats import Counters
-    from ._stores import BodyReader, BodySpool, Store
+    from ._stores import BodyReader, BodySpool, Store, Use
 
 logger = logging.getLogger("aiohttp_cache_middleware")
 
@@ -132,10 +132,10 @@ class GuardedStore:
         except Exception as error:  # noqa: BLE001
             self.failed(error)
 
-    async def aclose(self) -> None:
-        """Close the store; what could not be kept is told in a warning."""
+    async def end(self, use: Use) -> None:
+        """End the *use* of the store; what could not be kept is told in a warning."""
         try:
-            await self._store.aclose()
+            await use.end()
         except Exception as error:  # noqa: BLE001
             self.failed(error)
 

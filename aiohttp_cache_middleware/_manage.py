@@ -449,10 +449,11 @@ class Management:
         """
         Finish what is under way and keep what was accepted, for at most 10 s; then give back files and threads.
 
-        The cache opens again when it is next used.
+        Those are given back by the last cache of the process that uses the directory. A cache opens again when it is
+        next used.
         """
         await self._core.flights.aclose(DRAIN_PATIENCE)
-        await self._core.guarded.aclose()
+        await self._core.guarded.end(self._core.use)
 
     async def __aenter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import subprocess
 import sys
 import threading
@@ -990,3 +991,50 @@ async def test_who_has_waited_for_another_process_in_vain_does_not_wait_again(
     for path in ("/b", "/c"):
         await ask(session, origin.url(path))
     assert len(claims) == waited + 2
+
+
+async def test_who_closes_costs_nobody_else_a_hit(
+    origin: Origin, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A session for each request is a habit of many; all of a process share one store."""
+    origin.text("/large", bytes(500_000))
+    paths = ["/large", *(f"/{number}" for number in range(10))]
+    async with make_cached_session(directory) as session:
+        for path in paths:
+            await ask(session, origin.url(path))
+
+    async def session_per_request(number: int) -> list[bool]:
+        hits = []
+        for turn in range(20):
+            async with make_cached_session(directory) as session:
+                hits.append(await is_hit(session, origin.url(paths[(number + turn) % len(paths)])))
+        return hits
+
+    assert await asyncio.gather(*map(session_per_request, range(8))) == [[True] * 20] * 8
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_the_last_who_closes_closes_the_store(origin: Origin, directory: Path) -> None:
+    one, other = CacheMiddleware(directory), CacheMiddleware(directory)
+    async with ClientSession(middlewares=[one]) as session:
+        await ask(session, origin.url("/a"))
+    await one.aclose()
+    assert one._core.store.is_open
+    async with ClientSession(middlewares=[other]) as session:
+        assert await is_hit(session, origin.url("/a"))
+    await other.aclose()
+    assert not other._core.store.is_open
+    async with ClientSession(middlewares=[one]) as session:
+        assert await is_hit(session, origin.url("/a"))
+    await one.aclose()
+    assert not one._core.store.is_open
+
+
+async def test_a_cache_that_was_forgotten_keeps_no_store_open(origin: Origin, directory: Path) -> None:
+    forgotten = CacheMiddleware(directory)
+    store = forgotten._core.store
+    async with make_cached_session(directory) as session:
+        await ask(session, origin.url("/a"))
+        del forgotten
+        gc.collect()
+    assert not store.is_open

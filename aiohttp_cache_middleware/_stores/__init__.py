@@ -18,14 +18,14 @@ Where responses are kept: on disk by default, in memory for tests and short-live
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ._sharing import disk_store
+from ._sharing import Use, disk_store
 
 if TYPE_CHECKING:
     from ._disk import DiskStore
     from ._memory import MemoryStore
     from ._protocol import BodyReader, BodySpool, Report, Store
 
-__all__ = ["BodyReader", "BodySpool", "DiskStore", "MemoryStore", "Report", "Store", "disk_store"]
+__all__ = ["BodyReader", "BodySpool", "DiskStore", "MemoryStore", "Report", "Store", "Use", "disk_store"]
 
 
 _HOMES = {

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, TypeAlias
 
+from .._errors import StoreError
 from ._location import store_directory
 
 if TYPE_CHECKING:
     from ._disk import DiskStore
+    from ._protocol import Store
 
 _Way: TypeAlias = tuple[str, int | None, tuple[bytes, ...], bool]
 
 _stores: weakref.WeakValueDictionary[_Way, DiskStore] = weakref.WeakValueDictionary()
+_users: weakref.WeakKeyDictionary[Store, weakref.WeakSet[Use]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -28,8 +32,7 @@ def disk_store(
     """
     Give the store in *directory* that is in use in this process, or a new one.
 
-    So what one cache accepted is there for another at once, not only when it is written. Closing the one closes
-    the store for the other too, which opens it again at its next request.
+    So what one cache accepted is there for another at once, not only when it is written.
 
     Raises:
         TypeError: *directory* is no path.
@@ -45,3 +48,37 @@ def disk_store(
             store = DiskStore(path, max_size=max_size, secret_keys=secret_keys, compress=compress)
             _stores[way] = store
         return store
+
+
+class Use:
+    """
+    The use that one cache makes of a store; the last one that ends closes it.
+
+    Who goes on after that opens it again, and is not counted.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        with _lock:
+            self._users = _users.setdefault(store, weakref.WeakSet())
+            self._users.add(self)
+
+    async def end(self) -> None:
+        """
+        Close the store, or if others use it wait until all that was accepted is kept.
+
+        Raises:
+            StoreError: Something could not be kept, or not in time.
+        """
+        with _lock:
+            self._users.discard(self)
+            is_last = not self._users
+        if is_last:
+            await self._store.aclose()
+            return
+        from ._processes import CLOSING  # a store is there by now
+
+        try:
+            await asyncio.wait_for(self._store.flush(), CLOSING)
+        except (TimeoutError, asyncio.TimeoutError):
+            raise StoreError("closing takes too long") from None
