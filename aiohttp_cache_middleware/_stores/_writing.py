@@ -140,6 +140,8 @@ class WriteBehind:
 
     def spools(self) -> list[DiskSpool]:
         """Give the bodies that arrive, or have arrived and are not on disk yet."""
+        if not self._spools:  # as mostly; every response that is stored asks
+            return []
         with self._spools_lock:
             return list(self._spools)
 
