@@ -24,10 +24,10 @@ class Lookup:
         """Tell whether the store can be asked at once; the request has its key then."""
         return self._core.guarded.is_open and self.has_key(inquiry)
 
-    async def make_ready(self, inquiry: Inquiry) -> None:
+    async def make_ready(self, inquiry: Inquiry) -> bool:
         """Open the store, if that can be done in time, and give the request its key; without a store it has none."""
-        await self._core.guarded.secret()
-        self.has_key(inquiry)
+        is_open = await self._core.guarded.secret() is not None
+        return self.has_key(inquiry) and is_open
 
     def entry(self, inquiry: Inquiry, method: str | None = None) -> Entry | None:
         """Give what stands under the request's key, or under that of the same request with *method*."""

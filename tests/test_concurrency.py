@@ -15,11 +15,19 @@ from typing import Any, TypeVar
 import pytest
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
 
-from aiohttp_cache_middleware import CachedResponse, CacheMiddleware, CacheOptions, get_cache, make_cached_session
+from aiohttp_cache_middleware import (
+    CachedResponse,
+    CacheMiddleware,
+    CacheOptions,
+    DiskStore,
+    get_cache,
+    make_cached_session,
+)
 from aiohttp_cache_middleware import _flights as flights_module
 from aiohttp_cache_middleware import _middleware as middleware_module
 from aiohttp_cache_middleware import _tee as tee_module
 from aiohttp_cache_middleware._flights import READ_AHEAD
+from aiohttp_cache_middleware._model import Entry
 from tests.asking import ask, is_hit
 from tests.conftest import Clock, Origin
 
@@ -1038,3 +1046,22 @@ async def test_a_cache_that_was_forgotten_keeps_no_store_open(origin: Origin, di
         del forgotten
         gc.collect()
     assert not store.is_open
+
+
+async def test_a_store_that_is_closed_under_a_request_is_looked_into_again(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make()
+    await ask(session, origin.url("/a"))
+    store = get_cache(session)._core.store
+    peek = store.peek
+
+    def closed_just_before(key: str) -> Entry | None:
+        monkeypatch.setattr(store, "peek", peek)
+        assert isinstance(store, DiskStore)
+        assert store.close_now()
+        return store.peek(key)
+
+    await store.flush()
+    monkeypatch.setattr(store, "peek", closed_just_before)
+    assert await is_hit(session, origin.url("/a"))

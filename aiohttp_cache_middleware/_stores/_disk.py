@@ -34,7 +34,7 @@ IN_RECORD: Final = 256 * 1024
 """Bytes of body that are kept in the record itself; a larger one is a file, which is cheaper from there on."""
 
 _LOOK_AGAIN: Final = 0.2  # seconds between looks at the directory and at commits that left no mark: 0.1 ms each
-_ENDING: Final = 0.1  # seconds that closing waits for threads, which have nothing left to do, to be gone
+_ENDING: Final = 1.0  # seconds that closing waits for threads, which have nothing left to do, to be gone
 _RENEW: Final = 3600.0  # seconds after which an entry in use is moved away from eviction
 
 

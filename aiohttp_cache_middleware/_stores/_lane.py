@@ -48,6 +48,7 @@ class Lane:
         self._may_work.set()
         self.is_paused = False
         self._thread: threading.Thread | None = None
+        self._last_thread: threading.Thread | None = None
         self._hurries = False  # to its end; only the thread changes it
 
     def run(self, job: Callable[[], object]) -> None:
@@ -74,8 +75,13 @@ class Lane:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a thread."""
+        """Whether there is a thread that takes jobs."""
         return self._thread is not None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the system still has a thread of it."""
+        return self._last_thread is not None and self._last_thread.is_alive()
 
     def is_current(self) -> bool:
         """Tell whether the caller runs in this lane."""
@@ -125,11 +131,11 @@ class Lane:
         if sys.is_finalizing():
             return False
         # daemon: a lane that is stuck behind a lock must not keep the process from exiting.
-        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        self._thread = self._last_thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         try:
             self._thread.start()
         except RuntimeError:
-            self._thread = None
+            self._thread = self._last_thread = None
         return self._thread is not None
 
     def _work(self) -> None:
@@ -209,8 +215,8 @@ class Lanes:
 
     @property
     def are_running(self) -> bool:
-        """Whether there is a thread."""
-        return self.writer.is_running or self.opener.is_running or self.files.is_running
+        """Whether the system still has a thread of one of them."""
+        return self.writer.is_alive or self.opener.is_alive or self.files.is_alive
 
     def stop(self, deadline: float) -> bool:
         """End all threads when what is queued has been done; tell whether they ended by *deadline* (monotonic)."""
