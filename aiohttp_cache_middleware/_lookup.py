@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ._exchange import Inquiry
     from ._model import Entry
 
+_LOOKS = 5  # into a store that is closed under each of them
+
 
 class Lookup:
     """Gives requests their keys, and finds what is stored under them; reads on the calling thread."""
@@ -28,6 +30,15 @@ class Lookup:
         """Open the store, if that can be done in time, and give the request its key; without a store it has none."""
         is_open = await self._core.guarded.secret() is not None
         return self.has_key(inquiry) and is_open
+
+    async def entry_once_open(self, inquiry: Inquiry) -> Entry | None:
+        """Open the store and give what stands under the request's key; again, if another user closes it in between."""
+        for _ in range(_LOOKS):
+            is_open = await self.make_ready(inquiry)
+            entry = self.entry(inquiry)
+            if entry is not None or not is_open or self._core.guarded.is_open:
+                return entry
+        return None
 
     def entry(self, inquiry: Inquiry, method: str | None = None) -> Entry | None:
         """Give what stands under the request's key, or under that of the same request with *method*."""

@@ -140,12 +140,10 @@ class CacheMiddleware(Management):
         """Look up, decide, and act on the decision."""
         inquiry = exchange.inquiry
         try:
-            is_ready = self._lookup.is_ready(inquiry) or await self._lookup.make_ready(inquiry)
-            exchange.entry = self._lookup.entry(inquiry)
-            if exchange.entry is None and is_ready and not self._core.guarded.is_open:
-                # Another user of the store has closed it in between, which says nothing of what is in it.
-                await self._lookup.make_ready(inquiry)
+            if self._lookup.is_ready(inquiry):
                 exchange.entry = self._lookup.entry(inquiry)
+            if exchange.entry is None and not self._core.guarded.is_open:
+                exchange.entry = await self._lookup.entry_once_open(inquiry)
             stored = self._lookup.candidates(inquiry, exchange.entry)
             now = self._core.clock()
             decision = self._core.policy.decide(

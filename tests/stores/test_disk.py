@@ -703,7 +703,9 @@ class TestTheEnd:
     async def test_closing_leaves_no_thread(self, disk_store: DiskStore) -> None:
         put(disk_store, 1, body=bytes(MIB))
         await disk_store.aclose()
-        assert [one.name for one in threading.enumerate() if one.name.startswith("http-cache")] == []
+        lanes = disk_store._lanes
+        threads = [lane._last_thread for lane in (lanes.writer, lanes.opener, lanes.files)]
+        assert [thread.is_alive() for thread in threads if thread is not None] == [False] * 3
 
     async def test_a_removal_does_not_fail_for_what_failed_before(self, disk_store: DiskStore) -> None:
         put(disk_store, 1)
