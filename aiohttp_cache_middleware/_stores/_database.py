@@ -269,6 +269,7 @@ class Database:
         """Close the writer's connection; in its thread. It opens again when it is next used."""
         if self._records is not None:
             self._records.close()
+            self._records.close_held()  # of a thread that has ended without coming here
 
     def close(self) -> None:
         """Close everything but the writer's connection; from any thread."""

@@ -144,7 +144,7 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         return con
 
     def close_held(self) -> None:
-        """Close the connection where its thread will not: in a child process, where there is no such thread."""
+        """Close the connection where its thread will not: it has ended, or was the parent's, in a child process."""
         if self._held is not None:
             self._held.close()
 
