@@ -330,3 +330,13 @@ async def test_without_a_store_nobody_waits_for_another_request(
     for _ in range(2):
         responses = await asyncio.gather(*[ask(session, origin.url("/a")) for _ in range(3)])
         assert [response.status for response in responses] == [200] * 3
+
+
+async def test_a_store_of_the_callers_need_not_be_hashable(origin: Origin) -> None:
+    class Unhashable(MemoryStore):
+        __hash__ = None  # type: ignore[assignment]
+
+    store = Unhashable()
+    for is_cached in (False, True):
+        async with CacheMiddleware(store=store) as cache, ClientSession(middlewares=[cache]) as session:
+            assert await is_hit(session, origin.url("/a")) is is_cached

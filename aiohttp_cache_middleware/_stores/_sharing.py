@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _Way: TypeAlias = tuple[str, int | None, tuple[bytes, ...], bool]
 
 _stores: weakref.WeakValueDictionary[_Way, DiskStore] = weakref.WeakValueDictionary()
-_users: weakref.WeakKeyDictionary[Store, weakref.WeakSet[Use]] = weakref.WeakKeyDictionary()
+# By the store's id, which is no other's while a `Use` keeps it: a store of the caller's may have no hash.
+_users: weakref.WeakValueDictionary[int, weakref.WeakSet[Use]] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
@@ -60,7 +61,7 @@ class Use:
     def __init__(self, store: Store) -> None:
         self._store = store
         with _lock:
-            self._users = _users.setdefault(store, weakref.WeakSet())
+            self._users = _users.setdefault(id(store), weakref.WeakSet())
             self._users.add(self)
 
     async def end(self) -> None:
