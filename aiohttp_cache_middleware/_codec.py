@@ -1,20 +1,18 @@
 """
-How an entry stands on disk: a small fixed header, bounded msgpack metadata, the body, one checksum over all.
+How an entry stands on disk: a small fixed header, bounded msgpack metadata, the body, one seal over all.
 
 ::
 
-    format u8 | kind u8 | metadata length u32 | body length u32 | BLAKE2b-128 | metadata | body
+    format u8 | kind u8 | metadata length u32 | body length u32 | seal, 16 bytes | metadata | body
 
-The body is as it is, compressed (`_deflate`), or in a file of its own, as the kind says. The checksum covers the cache
-key, the header, the metadata and the body, so a record answers only the key that it was written for. With secret keys
-it is a keyed MAC: the first key writes, all of them read.
+The body is as it is, compressed (`_deflate`), or in a file of its own, as the kind says. The seal (`_seal`) covers the
+cache key, the header, the metadata and the body, so a record answers only the key that it was written for.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from hashlib import blake2b
 from hmac import compare_digest
 from itertools import chain
 from math import inf
@@ -26,6 +24,7 @@ import msgpack
 from ._deflate import deflated, inflated
 from ._model import BodyRef, Entry, Header, RawHeader, StoredResponse, Variant, VariantIndex, Vary, encoded
 from ._packing import pack
+from ._seal import Hasher, hashers
 
 FORMAT: Final = 1
 """Number of the record layout; another layout takes another number, and its records are misses here."""
@@ -79,26 +78,19 @@ class UnencodableError(ValueError):
     """An entry is too large, or holds what may not be stored."""
 
 
-def derive_key(secret: bytes) -> bytes:
-    """Give the MAC key that stands for *secret*, whatever its length."""
-    return blake2b(secret, digest_size=32, person=b"cache record key").digest()
-
-
 class Codec:
     """
     Turns entries into records and back.
 
     Args:
-        secret_keys: The first one makes the checksum, any of them may have made one that is read; without any the
-            checksum tells damage, but not tampering.
+        secret_keys: The first one seals, any of them may have sealed what is read; without any the seal tells damage,
+            but not tampering.
         compress: Whether bodies that get smaller by it are written compressed; they are read either way.
     """
 
     def __init__(self, secret_keys: Sequence[bytes] = (), *, compress: bool = False) -> None:
         self._compress = compress
-        keys = [derive_key(secret) for secret in secret_keys] or [b""]
-        # A copy of a keyed hasher costs a third of a new one.
-        self._hashers = [blake2b(digest_size=_DIGEST_SIZE, key=key) for key in keys]
+        self._hashers = hashers(secret_keys, _DIGEST_SIZE)
 
     def encode(self, key: str, entry: Entry) -> bytes:
         """
@@ -152,7 +144,7 @@ class Codec:
             raise UndecodableError(f"malformed metadata: {type(error).__name__}") from error
 
 
-def _digest(hasher: blake2b, key: str, header: bytes, *parts: bytes | memoryview) -> bytes:
+def _digest(hasher: Hasher, key: str, header: bytes, *parts: bytes | memoryview) -> bytes:
     digest = hasher.copy()
     encoded = key.encode("utf-8", "surrogatepass")
     digest.update(b"%d:%b%b" % (len(encoded), encoded, header))

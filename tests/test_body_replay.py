@@ -159,8 +159,8 @@ async def test_memory_is_bounded_while_the_caller_does_not_read() -> None:
                 await asyncio.sleep(0.01)
             held = max(held, disk.readers[0].read_so_far - taken)
         assert taken == len(LARGE)
-        assert held <= 768 * 1024
-        assert disk.readers[0].most <= 256 * 1024
+        assert held <= 1536 * 1024
+        assert disk.readers[0].most <= 512 * 1024
 
 
 async def test_read_of_the_whole_body_takes_it_in_one_piece() -> None:

@@ -1,7 +1,7 @@
 """
 Large bodies, each a file of its own that is never changed once it is there.
 
-A file is the body followed by a BLAKE2b-256 over the body's id and its bytes, keyed where the store has secret keys.
+A file is the body followed by a seal over its id and its bytes (`BodySeal`).
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from hashlib import blake2b
 from hmac import compare_digest
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from .._codec import derive_key
 from .._errors import StoreError
-from ._directory import make_private, open_private
+from .._seal import Hasher, hashers
+from ._directory import check_is_private, hold, make_private, open_private
 from ._faults import store_error
 from ._lane import Lane
 
+BODIES: Final = "bodies"
+"""Directory, within the store, of bodies that are whole."""
 SPOOLS: Final = "spool"
 """Directory, within the store, of bodies that are still arriving."""
 PIECE: Final = 256 * 1024
@@ -52,7 +54,7 @@ class BodyFile(NamedTuple):
 
 def body_name(identifier: str) -> str:
     """Give the path, within the store, of the file that holds the body *identifier*."""
-    return f"bodies/{identifier[:2]}/{identifier[2:]}.body"
+    return f"{BODIES}/{identifier[:2]}/{identifier[2:]}.body"
 
 
 def is_body_name(name: object) -> bool:
@@ -61,19 +63,19 @@ def is_body_name(name: object) -> bool:
 
 
 class BodySeal:
-    """Makes and checks the digest at a body's end; the first key makes it, any may have made one that is read."""
+    """Makes and checks the digest at a body's end."""
 
     size: Final = _DIGEST_SIZE
 
     def __init__(self, secret_keys: Sequence[bytes]) -> None:
-        self._keys = [derive_key(secret) for secret in secret_keys] or [b""]
+        self._hashers = hashers(secret_keys, _DIGEST_SIZE)
 
-    def hashers(self, identifier: str) -> list[blake2b]:
-        """Give a hasher per key, to be fed with the body."""
-        hashers = [blake2b(digest_size=_DIGEST_SIZE, key=key) for key in self._keys]
-        for hasher in hashers:
+    def hashers(self, identifier: str) -> list[Hasher]:
+        """Give a hasher per key, to be fed with the body; the first one's digest is written."""
+        copies = [hasher.copy() for hasher in self._hashers]
+        for hasher in copies:
             hasher.update(f"{identifier}\n".encode())
-        return hashers
+        return copies
 
 
 class DiskSpool:
@@ -106,7 +108,7 @@ class DiskSpool:
         self._gathered_size = 0
         self._accepted = 0
         self._written = 0  # only the lane changes it
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._home = Path()
         self._failed = False
         self._ended = False
@@ -201,8 +203,10 @@ class DiskSpool:
     def _append(self, data: bytes) -> None:
         if self._file is None:
             self._home = self._home_of_store()
+            _make_way(self._path().parent)
             descriptor = open_private(self._path(), os.O_RDWR | os.O_CREAT | os.O_EXCL)
             self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115, PTH123 (kept open; a safe descriptor)
+            hold(descriptor)  # or others would take it for what a killed process has left
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
@@ -213,8 +217,8 @@ class DiskSpool:
                 raise StoreError("a body could not be written")
             self._append(self._hasher.digest())
             target = self._home / body_name(self.id)
-            with contextlib.suppress(FileExistsError):
-                make_private(target.parent)
+            _make_way(target.parents[1])
+            _make_way(target.parent)
             self._path().rename(target)
         except Exception as error:
             self._failed = True
@@ -248,7 +252,7 @@ class DiskSpool:
 class DiskBodyReader:
     """A body's file, held open: it can be read to its end whatever becomes of its entry."""
 
-    def __init__(self, file: BinaryIO, size: int, lane: Lane) -> None:
+    def __init__(self, file: FileIO, size: int, lane: Lane) -> None:
         self._file = file
         self._size = size
         self._lane = lane
@@ -287,7 +291,7 @@ class DiskBodyReader:
         status = os.fstat(self._file.fileno())
         return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
-    def check_some(self, hashers: list[blake2b]) -> bool | None:
+    def check_some(self, hashers: list[Hasher]) -> bool | None:
         """
         Hash the next part of the body.
 
@@ -295,11 +299,15 @@ class DiskBodyReader:
             ``None`` while there is more, then whether the digest at its end fits.
         """
         with self._closing:
-            if data := _read_fully(self._file, min(_VERIFIED_AT_ONCE, self._size - self._position)):
-                self._position += len(data)
-                for hasher in hashers:
-                    hasher.update(data)
-                return None
+            end = min(self._size, self._position + _VERIFIED_AT_ONCE)
+            if self._position < end:
+                buffer = memoryview(bytearray(PIECE))  # stays in the processor's cache
+                while count := self._file.readinto(buffer[: end - self._position]):
+                    self._position += count
+                    for hasher in hashers:
+                        hasher.update(buffer[:count])
+                if self._position == end:
+                    return None
             digest = _read_fully(self._file, _DIGEST_SIZE + 1)
             self._file.seek(0)
             whole, self._position = self._position == self._size, 0
@@ -326,9 +334,10 @@ def open_body_file(home: Path, identifier: str, size: int, lane: Lane) -> DiskBo
     if not is_body_name(name):
         return None
     try:
+        check_is_private((home / name).parent, is_directory=True)
         # O_NONBLOCK: opening a pipe that somebody put there would wait for ever; for a file it means nothing.
         descriptor = open_private(home / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except OSError:
+    except (OSError, StoreError):
         return None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size != size + _DIGEST_SIZE:
@@ -337,7 +346,34 @@ def open_body_file(home: Path, identifier: str, size: int, lane: Lane) -> DiskBo
     return DiskBodyReader(open(descriptor, "rb", buffering=0), size, lane)  # noqa: PTH123 (as above)
 
 
-def _read_fully(file: BinaryIO, size: int) -> bytes:
+def body_files(home: Path) -> list[Path]:
+    """Give the files where bodies are kept; through no link."""
+    try:
+        with os.scandir(home / BODIES) as entries:
+            parents = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    return [path for parent in parents for path in parent.glob("*.body")]
+
+
+def _make_way(directory: Path) -> None:
+    """Make *directory*, in the home of a store or one below, unless it is there; refuse a link."""
+    try:
+        make_private(directory)
+    except FileExistsError:
+        check_is_private(directory, is_directory=True)
+
+
+def remove_body_file(home: Path, name: object) -> None:
+    """Remove a body's file, if *name* is one's; through no link. What can't be removed is left for the sweep."""
+    if is_body_name(name):
+        path = home / str(name)
+        with contextlib.suppress(OSError, StoreError):
+            check_is_private(path.parent, is_directory=True)
+            path.unlink()
+
+
+def _read_fully(file: FileIO, size: int) -> bytes:
     """Read *size* bytes, or what there is."""
     parts = []
     while size > 0 and (data := file.read(size)):

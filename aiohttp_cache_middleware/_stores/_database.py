@@ -10,16 +10,18 @@ import sqlite3
 import threading
 import time
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from ._bodies import SPOOLS, is_body_name
+from ._bodies import BODIES, SPOOLS, body_files, is_body_name
 from ._directory import (
     LIVE,
     check_is_private,
     create_private,
     disk_usage,
+    is_held,
     locked,
     make_private,
     open_private,
@@ -41,9 +43,14 @@ _READ_TIMEOUT: Final = 0.005
 _READER_CACHE: Final = 2 * 1024  # KiB of pages per reader
 _ORPHAN_AGE: Final = 3600.0  # seconds after which a file that no row knows is left over, and goes
 _ARRIVING: Final = 60.0  # seconds for which it counts where it arrives, rather than among what is left over
+_ABANDONED_AGE: Final = (
+    1.0  # seconds after which a spool that no process holds is left over: it is new before it is held
+)
 _DATABASE, _TOKEN, _MARKS, _SWEPT = "cache.db", "token", "marks", "swept"
 _ASIDE: Final = 8  # the part of the room that a damaged store may take which was set aside
 _SWEEP_EVERY: Final = 24 * 3600.0  # seconds
+_SWEEP_WHEN_OPENED: Final = 600.0  # seconds since the last sweep: the process before may have been killed
+_LOOK_EVERY: Final = 1.0  # seconds between two looks for abandoned spools
 # Held until the process ends: closing what another thread was at when the parent forked would wait for ever.
 _left_by_fork: list[object] = []
 
@@ -128,7 +135,7 @@ class Database:
         self.home = root / LIVE
         self.secret = secret
         self._max_size = max_size
-        for name, is_directory in ((".", True), (_TOKEN, False), (_DATABASE, False), ("bodies", True), (SPOOLS, True)):
+        for name, is_directory in ((".", True), (_TOKEN, False), (_DATABASE, False), (BODIES, True), (SPOOLS, True)):
             _check_exists(self.home / name, is_directory=is_directory)
         self._identity = self._look()
         self._spare: Reader | None = Reader(self.home / _DATABASE)
@@ -136,7 +143,8 @@ class Database:
         self._readers: dict[int, Reader] = {}
         self._opening = threading.Lock()
         self._records: Records | None = None
-        self._swept_time = 0.0
+        self._next_sweep = 0.0
+        self._next_look = 0.0
         self.other_bytes = 0
         self.marks = Marks(self.home / _MARKS)
 
@@ -155,6 +163,7 @@ class Database:
             secret = read_secret(root)
             if is_new(root):
                 _build(root, max_size)
+            _restore(root / LIVE)
             try:
                 return cls(root, max_size, secret)
             except (DamagedError, sqlite3.DatabaseError) as error:
@@ -210,26 +219,32 @@ class Database:
         return max(0, self._max_size - wal_room(self._max_size) - self.other_bytes - arriving)
 
     def tidy(self) -> None:
-        """Keep the log within its room, and sweep at most once a day; in the writing thread."""
+        """Keep the log within its room, and remove what killed processes left behind; in the writing thread."""
         if _size(self.home / f"{_DATABASE}-wal") > wal_room(self._max_size):
             self.records.checkpoint()
-        if not 0 <= time.time() - self._swept_time < _SWEEP_EVERY:
-            self._swept_time, self.other_bytes = self._last_sweep()
-            if not 0 <= time.time() - self._swept_time < _SWEEP_EVERY:
+        now = time.time()
+        if not 0 <= self._next_look - now <= _LOOK_EVERY:
+            self._next_look = now + _LOOK_EVERY
+            _remove(self._abandoned())
+        if not 0 <= self._next_sweep - now <= _SWEEP_EVERY:
+            swept_time, self.other_bytes = self._last_sweep()
+            every = _SWEEP_EVERY if self._next_sweep else _SWEEP_WHEN_OPENED
+            self._next_sweep = swept_time + _SWEEP_EVERY
+            if not 0 <= now - swept_time < every:
                 self.sweep()
 
     def sweep(self) -> None:
         """Remove what killed processes left behind, and measure what remains beside the rows."""
-        for path in self.orphans():
-            with contextlib.suppress(OSError):
-                path.unlink()
+        _remove(self.orphans())
         if self._max_size is not None and set_aside_bytes(self.root) > self._max_size // _ASIDE:
             remove_set_aside(self.root)  # or there would hardly be room for anything else
         without_record = [identifier for identifier, _ in self.records.bodies_without_record()]
         if without_record:
             self.records.remove_bodies(without_record)
-        self.other_bytes = self._other_bytes()
-        self._swept_time = time.time()
+        arriving = sum(map(_size, self.orphans(_ARRIVING)))
+        # What counts as left over may still get its row: it is looked at again once that would have come.
+        self._next_sweep = time.time() + (_ORPHAN_AGE if arriving else _SWEEP_EVERY)
+        self.other_bytes = self._other_bytes() + arriving
         descriptor = open_private(self.home / _SWEPT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             os.write(descriptor, str(self.other_bytes).encode())
@@ -237,9 +252,9 @@ class Database:
             os.close(descriptor)
 
     def _other_bytes(self) -> int:
-        """Measure what is neither pages nor log, nor a body that a row knows or that arrives just now."""
-        counted = [self.home / _DATABASE, self.home / f"{_DATABASE}-wal", *self._body_files()]
-        return max(0, disk_usage(self.root) - sum(map(_size, counted))) + sum(map(_size, self.orphans(_ARRIVING)))
+        """Measure what is neither pages nor log, nor a body."""
+        counted = [self.home / _DATABASE, self.home / f"{_DATABASE}-wal", *body_files(self.home), *self._spools()]
+        return max(0, disk_usage(self.root) - sum(map(_size, counted)))
 
     def _last_sweep(self) -> tuple[float, int]:
         """Give the time of the last sweep, by whichever process, and what it measured."""
@@ -249,19 +264,29 @@ class Database:
         except (OSError, ValueError):
             return 0.0, 0
 
-    def _body_files(self) -> list[Path]:
-        return [*self.home.glob("bodies/??/*.body"), *self.home.glob(f"{SPOOLS}/*.part")]
+    def _spools(self) -> list[Path]:
+        return list((self.home / SPOOLS).glob("*.part"))
+
+    def _abandoned(self) -> list[Path]:
+        """Give the spools that no process fills any more."""
+        abandoned = []
+        for path in self._spools():
+            with contextlib.suppress(OSError):
+                age = time.time() - path.lstat().st_mtime
+                held = is_held(path) if age > _ABANDONED_AGE else True
+                if held is False or (held is None and age > _ORPHAN_AGE):  # None: the system has no such locks
+                    abandoned.append(path)
+        return abandoned
 
     def orphans(self, age: float = _ORPHAN_AGE) -> list[Path]:
-        """Give the body and spool files that no row knows and that nobody has touched for *age* seconds."""
-        files = self._body_files()  # before the names: a body whose row is written meanwhile is then among them
+        """Give abandoned spools, and the bodies that no row knows and nobody has touched for *age* seconds."""
+        files = body_files(self.home)  # before the names: a body whose row is written meanwhile is then among them
         known = self.records.body_names()
-        orphans = []
+        orphans = self._abandoned()
         for path in files:
             name = path.relative_to(self.home).as_posix()
             with contextlib.suppress(FileNotFoundError):
-                ours = is_body_name(name) or path.suffix == ".part"
-                if ours and name not in known and time.time() - path.lstat().st_mtime > age:
+                if is_body_name(name) and name not in known and time.time() - path.lstat().st_mtime > age:
                     orphans.append(path)
         return orphans
 
@@ -308,6 +333,16 @@ def is_new(root: Path) -> bool:
     return not os.path.lexists(root / LIVE)
 
 
+def _restore(home: Path) -> None:
+    """Make anew what is missing and holds nothing that can't be missed; not in what is no store."""
+    if not home.is_symlink() and os.path.lexists(home / _DATABASE):
+        for name in (BODIES, SPOOLS):
+            if not os.path.lexists(home / name):
+                make_private(home / name)
+        if not os.path.lexists(home / _TOKEN):
+            create_private(home / _TOKEN, secrets.token_bytes(16))
+
+
 def _build(root: Path, max_size: int | None) -> None:
     """Make a new store beside its place, whole, and rename it in."""
     new = root / f".new-{secrets.token_hex(8)}"
@@ -323,7 +358,7 @@ def _build_in(new: Path, max_size: int | None) -> None:
     from ._records import Records
 
     make_private(new)
-    for name in ("bodies", SPOOLS):
+    for name in (BODIES, SPOOLS):
         make_private(new / name)
     create_private(new / _TOKEN, secrets.token_bytes(16))
     Marks.create(new / _MARKS)
@@ -357,6 +392,12 @@ def _check_exists(path: Path, *, is_directory: bool) -> None:
         check_is_private(path, is_directory=is_directory)
     except FileNotFoundError as error:
         raise DamagedError(f"{path.name} is missing") from error
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _size(path: Path) -> int:

@@ -220,6 +220,29 @@ def _flock(descriptor: int) -> None:
         time.sleep(0.005)
 
 
+def hold(descriptor: int) -> bool:
+    """Hold a file for as long as it is open in this process; tell whether nobody else does."""
+    if sys.platform == "win32":
+        return True
+    return _try_flock(descriptor)
+
+
+def is_held(path: Path) -> bool | None:
+    """
+    Tell whether a process that lives holds the file *path*; ``None`` where that can't be told.
+
+    Raises:
+        OSError: It is gone, or none that may be opened.
+    """
+    if sys.platform == "win32":
+        return None
+    descriptor = open_private(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return not _try_flock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _try_flock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,7 +8,6 @@ goes through connections of its own (`_database`).
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -17,7 +16,7 @@ from typing import Any, Final
 
 import diskcache
 
-from ._bodies import BodyFile, body_name, is_body_name
+from ._bodies import BodyFile, body_name, is_body_name, remove_body_file
 from ._directory import open_private
 from ._faults import DamagedError, Refused
 from ._rows import Delete, Put, Touch
@@ -91,10 +90,7 @@ class RawDisk(diskcache.Disk):  # type: ignore[misc]
 
     def remove(self, file_path: object) -> None:
         """Remove a body's file; any other name is left alone, and no directory is ever removed."""
-        if is_body_name(file_path):
-            # The row has gone already; what can't be removed now is left for the sweep.
-            with contextlib.suppress(OSError):
-                Path(self._directory, str(file_path)).unlink()
+        remove_body_file(Path(self._directory), file_path)
 
 
 class Records(diskcache.Cache):  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from pathlib import Path
@@ -29,7 +28,7 @@ class VerifiedBodies:
         Open *body*; ``None`` where it is missing or wrong.
 
         Raises:
-            asyncio.TimeoutError: The lane is held up.
+            asyncio.TimeoutError: The lane is held up, while the body is opened or verified.
         """
         opening = self._files.submit(lambda: open_body_file(home, body.id, body.size, self._files))
         reader = await in_time(opening, time.monotonic())
@@ -42,7 +41,7 @@ class VerifiedBodies:
         hashers = self._seal.hashers(body.id)
         is_whole: bool | None = None
         while is_whole is None:
-            is_whole = await asyncio.wrap_future(self._files.submit(lambda: reader.check_some(hashers)))
+            is_whole = await in_time(self._files.submit(lambda: reader.check_some(hashers)), time.monotonic())
         if not is_whole:
             reader.close()
             return None

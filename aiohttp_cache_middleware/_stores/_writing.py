@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from .._codec import Codec, UnencodableError
 from .._errors import StoreError
 from .._model import BodyRef, StoredResponse, VariantIndex
-from ._bodies import BodyFile, DiskSpool
+from ._bodies import BodyFile, DiskSpool, remove_body_file
 from ._faults import Backoff, is_busy, store_error
 from ._lane import Lane
 from ._opening import Opening
@@ -265,6 +265,6 @@ class WriteBehind:
 
         def unlink(landed: Future[BodyFile]) -> None:
             with contextlib.suppress(Exception):
-                (self._opening.home() / landed.result().name).unlink()
+                remove_body_file(self._opening.home(), landed.result().name)
 
         landing.add_done_callback(unlink)

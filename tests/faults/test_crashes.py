@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 
 from aiohttp_cache_middleware import CacheMiddleware, _keep, get_cache
+from tests.asking import ask
 from tests.conftest import Clock, Origin
 from tests.faults.harness import (
     Make,
@@ -59,7 +60,7 @@ time.sleep(float(seconds))
 """
 
 
-@pytest.mark.parametrize("seconds", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [1, 10])
 @pytest.mark.impatient
 @pytest.mark.parametrize("what", ["write lock", "exclusive lock", "exclusive mode"])
 @pytest.mark.parametrize("running", [False, True], ids=["closed", "running"])
@@ -82,7 +83,7 @@ async def test_another_process_holds_the_databases_lock(
             await is_right(session, origin, "/large1")
         hits = [await is_right(session, origin, f"/{number}") for number in range(1, 20)]
     assert holder.returncode is None  # nobody waited for it
-    assert ticker.longest < seconds
+    assert ticker.longest < 0.5  # a machine that does nothing else: 10 ms
     if what != "exclusive mode":  # the others let readers in, and what waits to be written is read from memory
         assert all(hits)
     await holder.communicate()
@@ -154,11 +155,13 @@ async def test_opening_that_takes_long_holds_no_request_for_longer_than_the_dead
     holder = await start(HOLDING, directory, origin.url(""), "flock", "4")
     assert holder.stdout is not None
     assert await holder.stdout.readline() == b"held\n"
+    began = time.monotonic()
     async with Ticker() as ticker:
         for number in range(20):  # one of them waits for the deadline, not all
             await is_right(session, origin, f"/{number}")
     assert holder.returncode is None
-    assert ticker.longest < 1
+    assert time.monotonic() - began < 1
+    assert ticker.longest < 0.5
     await holder.communicate()
     await works_again(session, origin)
     assert await is_right(session, origin, "/1")
@@ -194,13 +197,12 @@ for number in range(int(rest[0])):
 """
 
 
-@pytest.mark.parametrize("times", [10, pytest.param(100, marks=pytest.mark.slow)])
-async def test_a_writer_that_is_killed_again_and_again(make: Make, origin: Origin, directory: Path, times: int) -> None:
+async def test_a_writer_that_is_killed_again_and_again(make: Make, origin: Origin, directory: Path) -> None:
     session = make()
     await is_right(session, origin, "/100")
     await is_right(session, origin, "/large15")
     await session.close()
-    await run(KILLED, directory, origin.url(""), str(times), "1")
+    await run(KILLED, directory, origin.url(""), "100", "1")
     session = make()
     report = await get_cache(session).verify()
     assert (report.damaged, report.problems) == ((), ())
@@ -217,6 +219,98 @@ async def test_a_writer_that_is_killed_again_and_again(make: Make, origin: Origi
     assert list(directory.glob("bad-*")) == []
 
 
+ARRIVING_FOR_EVER = """
+children = []
+for number in range(4):
+    child = os.fork()
+    if not child:
+        async def main():
+            async with make_cached_session(directory, max_size=16 * 2**20) as session:
+                async with session.get(f"{base}/held?{os.getpid()}") as response:
+                    await response.content.readexactly(6 * 2**20)
+                    while sum(part.stat().st_size for part in Path(directory).glob("v1/spool/*")) < 5 * 2**20:
+                        await asyncio.sleep(0.01)
+                    print("arriving", flush=True)
+                    await asyncio.sleep(60)
+        asyncio.run(main())
+    children.append(child)
+    time.sleep(0.1)
+sys.stdin.readline()
+for child in children:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+"""
+
+
+async def test_the_size_holds_though_processes_are_killed_while_bodies_arrive(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    @origin.on("/held")
+    async def held(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(7 * 2**20)})
+        await response.prepare(request)
+        await response.write(bytes(6 * 2**20))
+        await asyncio.sleep(60)
+        return response
+
+    for _ in range(2):
+        program = "from pathlib import Path\n" + ARRIVING_FOR_EVER
+        process = await start(program, directory, origin.url(""), stdin=asyncio.subprocess.PIPE)
+        assert process.stdout is not None
+        for _ in range(4):
+            assert await process.stdout.readline() == b"arriving\n"
+        await process.communicate(b"\n")
+    left = list(directory.glob("v1/spool/*"))
+    assert sum(part.stat().st_size for part in left) > 20 * 2**20
+    session = make(max_size=16 * 2**20)
+    await asyncio.sleep(1.1)  # a spool that is new may not be held yet
+    for number in range(5):
+        await is_right(session, origin, f"/{number}")
+        await is_right(session, origin, f"/large{number}")
+    await written(session)
+    assert list(directory.glob("v1/spool/*")) == []
+    assert (await get_cache(session).verify()).ok
+
+
+async def test_what_another_process_is_fetching_is_not_swept(make: Make, origin: Origin, directory: Path) -> None:
+    """It is alive, though its body has not come on for hours."""
+    gate = asyncio.Event()
+
+    @origin.on("/held")
+    async def held(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(2**20)})
+        await response.prepare(request)
+        await response.write(bytes(700_000))
+        await gate.wait()
+        await response.write(bytes(2**20 - 700_000))
+        return response
+
+    fetching = """
+    async def main():
+        async with make_cached_session(directory) as session:
+            async with session.get(base + "/held") as response:
+                await response.content.readexactly(600_000)
+                print("arriving", flush=True)
+                assert len(await response.content.read()) == 2**20 - 600_000
+    asyncio.run(main())
+    """
+    process = await start(fetching, directory, origin.url(""))
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"arriving\n"
+    deadline = time.monotonic() + 10
+    while not (parts := list(directory.glob("v1/spool/*"))):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    os.utime(parts[0], (0, 0))
+    session = make()
+    await is_right(session, origin, "/1")
+    await written(session)
+    await get_cache(session).verify(repair=True)
+    gate.set()
+    assert await process.communicate() == (b"", b"")
+    assert (await ask(session, origin.url("/held"))).from_cache
+
+
 async def test_what_killed_processes_left_behind_is_swept(make: Make, origin: Origin, directory: Path) -> None:
     left = """
     async def main():
@@ -231,8 +325,7 @@ async def test_what_killed_processes_left_behind_is_swept(make: Make, origin: Or
     process = await start(left, directory, origin.url(""))
     await process.communicate()
     (spool,) = directory.glob("v1/spool/*")
-    os.utime(spool, (0, 0))
-    (directory / "v1" / "swept").unlink(missing_ok=True)  # as a day later
+    os.utime(spool, (time.time() - 5, time.time() - 5))
     session = make()
     await is_right(session, origin, "/2")
     await written(session)
@@ -290,11 +383,8 @@ assert {os.waitpid(child, 0)[1] for child in children} == {0}
 """
 
 
-@pytest.mark.parametrize(("processes", "operations"), [(3, 60), pytest.param(8, 500, marks=pytest.mark.slow)])
-async def test_processes_at_work_on_one_directory(
-    make: Make, origin: Origin, directory: Path, processes: int, operations: int
-) -> None:
-    await run(MIXED, directory, origin.url(""), str(processes), str(operations))
+async def test_processes_at_work_on_one_directory(make: Make, origin: Origin, directory: Path) -> None:
+    await run(MIXED, directory, origin.url(""), "8", "500")
     session = make()
     report = await get_cache(session).verify()
     assert report.ok
@@ -356,11 +446,17 @@ async def test_a_loop_that_closes_with_writes_pending(make: Make, origin: Origin
                 await is_right(session, origin, path)
 
     await in_a_thread(main)
-    session = make()
-    await cache.aclose()
+    session = make(max_size=2**33)  # a store of its own, which sees what is on disk
+    other = get_cache(session)
+    assert other._core.store is not cache._core.store
+    deadline = time.monotonic() + 10
+    while not all([await other.contains(url=origin.url(path)) for path in paths]):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
     for path in paths:
         assert await is_right(session, origin, path), path
-    assert (await get_cache(session).verify()).ok
+    assert (await other.verify()).ok
+    await cache.aclose()
 
 
 async def in_a_thread(*mains: object) -> None:
@@ -428,7 +524,6 @@ async def test_an_interpreter_that_exits_with_writes_pending(
     assert len(body_files(directory)) == 1
 
 
-@pytest.mark.slow
 async def test_an_interpreter_exits_though_the_database_is_locked(make: Make, origin: Origin, directory: Path) -> None:
     session = make()
     await is_right(session, origin, "/1")
@@ -439,7 +534,7 @@ async def test_an_interpreter_exits_though_the_database_is_locked(make: Make, or
     began = time.monotonic()
     in_a_hurry = ENDING.replace("    await cache.responses.count()", "    #")
     await run(in_a_hurry, directory, origin.url(""), "end", errors=None)
-    assert time.monotonic() - began < 40  # it waits for ten seconds, not for the lock
+    assert time.monotonic() - began < 20  # it waits for ten seconds, not for the lock
     holder.kill()
     await holder.communicate()
     session = make()

@@ -17,7 +17,7 @@ import pytest
 from aiohttp_cache_middleware import CacheMiddleware, get_cache
 from aiohttp_cache_middleware._stores import _directory
 from tests.conftest import Origin
-from tests.faults.harness import Make, body_files, is_right, run, works_again, written
+from tests.faults.harness import Make, body_files, execute, is_right, run, works_again, written
 
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 NOBODY = 65534
@@ -137,6 +137,36 @@ async def test_a_directory_that_is_not_safely_ours_is_not_used(
     assert len(warnings_of(caplog)) == 1
     await session.close()
     assert content_below(elsewhere) == before
+
+
+async def test_a_link_among_the_bodies_leads_nowhere(make: Make, origin: Origin, directory: Path) -> None:
+    """Made by somebody who could write there: nothing outside is written, read or removed."""
+    session = make()
+    await is_right(session, origin, "/1")
+    await is_right(session, origin, "/large1")
+    await written(session)
+    (body,) = body_files(directory)
+    elsewhere = directory.with_name("elsewhere")
+    elsewhere.mkdir()
+    folders = [directory / "v1" / "bodies" / f"{number:02x}" for number in range(256)]
+    (elsewhere / body.name).write_bytes(body.read_bytes())
+    (elsewhere / f"{'0' * 30}.body").write_bytes(b"somebody else's")
+    os.utime(elsewhere / f"{'0' * 30}.body", (0, 0))
+    shutil.rmtree(body.parent)
+    for folder in folders:
+        folder.symlink_to(elsewhere)
+    before = content_below(elsewhere)
+    for number in range(1, 6):
+        assert not await is_right(session, origin, f"/large{number}")
+    await get_cache(session).verify(repair=True)
+    await get_cache(session).clear()
+    assert content_below(elsewhere) == before
+    for folder in folders:
+        folder.unlink()
+    await works_again(session, origin)
+    await is_right(session, origin, "/large1")
+    await written(session)
+    assert await is_right(session, origin, "/large1")
 
 
 def content_below(path: Path) -> dict[str, bytes]:
@@ -292,6 +322,8 @@ async def test_a_full_file_system(make: Make, origin: Origin, tmp_path: Path) ->
         await works_again(session, origin)
         assert await is_right(session, origin, "/1")
         assert list(mount.glob("cache/v1/spool/*")) == []
+        known = {name for (name,) in execute(mount / "cache", "SELECT filename FROM Cache WHERE mode = 2")}
+        assert {path.relative_to(mount / "cache" / "v1").as_posix() for path in body_files(mount / "cache")} == known
         await session.close()
     finally:
         subprocess.run(["umount", "-l", mount], check=True)

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp_cache_middleware import StoreError, get_cache
 from aiohttp_cache_middleware._model import VariantIndex
 from aiohttp_cache_middleware._stores import DiskStore
-from aiohttp_cache_middleware._variants import MAX_VARIANTS
+from aiohttp_cache_middleware._stores._bodies import DiskBodyReader
 from tests.asking import ask, is_hit
 from tests.conftest import Clock, Origin
 from tests.faults.harness import LARGE, Make, body_files, execute, is_right, serve_known_content, written
@@ -43,7 +43,7 @@ def serve_sizes(origin: Origin) -> None:
     [
         pytest.param(8 * MIB, [100, 3000, 60_000], 1500, id="small bodies"),
         pytest.param(16 * MIB, [100, 300_000, 2_000_000], 150, id="large bodies"),
-        pytest.param(64 * MIB, [1000, 100_000, 700_000, 5_000_000], 400, id="all", marks=pytest.mark.slow),
+        pytest.param(64 * MIB, [1000, 100_000, 700_000, 5_000_000], 400, id="all"),
     ],
 )
 async def test_the_size_holds_under_load_with_everything_counted(
@@ -153,14 +153,14 @@ async def test_max_body_size(make: Make, origin: Origin, directory: Path) -> Non
 async def test_variants_of_one_url_are_bounded(make: Make, origin: Origin, directory: Path) -> None:
     origin.text("/a", "hello", Vary="X-One")
     session = make()
-    for number in range(3 * MAX_VARIANTS):
+    for number in range(3 * 32):
         await ask(session, origin.url("/a"), headers={"X-One": str(number)})
     await written(session)
-    assert await get_cache(session).responses.count() == MAX_VARIANTS
+    assert await get_cache(session).responses.count() == 32
     entries = [entry async for _, entry in get_cache(session)._core.store.scan()]
-    assert [len(entry.variants) for entry in entries if isinstance(entry, VariantIndex)] == [MAX_VARIANTS]
-    assert execute(directory, "SELECT COUNT(*) FROM Cache") == [(MAX_VARIANTS + 1,)]
-    assert await is_hit(session, origin.url("/a"), headers={"X-One": str(3 * MAX_VARIANTS - 1)})
+    assert [len(entry.variants) for entry in entries if isinstance(entry, VariantIndex)] == [32]
+    assert execute(directory, "SELECT COUNT(*) FROM Cache") == [(33,)]
+    assert await is_hit(session, origin.url("/a"), headers={"X-One": str(3 * 32 - 1)})
 
 
 # --- memory ---
@@ -212,7 +212,7 @@ async def test_a_disk_that_stands_still_holds_no_request_for_longer_than_the_dea
         for path in ("/large1", "/large1", "/large2", "/large2"):
             assert not await asyncio.wait_for(is_right(session, origin, path), 10)
         # More than may wait for the disk.
-        response = await asyncio.wait_for(ask(session, origin.url(f"/sized?n=1&size={12 * MIB}")), 10)
+        response = await asyncio.wait_for(ask(session, origin.url(f"/sized?n=1&size={12 * MIB}")), 5)
         assert response.size == 12 * MIB
         assert get_cache(session).stats.not_stored["the store takes too long to write a large body"] == 1
     finally:
@@ -220,6 +220,25 @@ async def test_a_disk_that_stands_still_holds_no_request_for_longer_than_the_dea
     await written(session)
     assert await is_right(session, origin, "/large1")
     assert await is_right(session, origin, "/large2")
+
+
+@pytest.mark.impatient
+async def test_a_disk_that_stands_still_while_a_body_is_verified_holds_no_request_for_longer_than_the_deadline(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_known_content(origin)
+    session = make()
+    await is_right(session, origin, "/large1")
+    await written(session)
+    go_on = threading.Event()
+    check = DiskBodyReader.check_some
+    monkeypatch.setattr(DiskBodyReader, "check_some", lambda *arguments: go_on.wait() and check(*arguments))
+    try:
+        assert not await asyncio.wait_for(is_right(session, origin, "/large1"), 2)
+    finally:
+        go_on.set()
+    await written(session)
+    assert await is_right(session, origin, "/large1")
 
 
 @pytest.mark.parametrize("times", [1, 5])

@@ -238,7 +238,6 @@ class TestDamage:
             pytest.param(lambda path: os.truncate(path, 3000), True, id="truncated"),
             pytest.param(lambda path: path.write_bytes(bytes(path.stat().st_size)), True, id="zeroed"),
             pytest.param(lambda path: path.unlink(), True, id="missing"),
-            pytest.param(lambda path: (path.parent / "token").unlink(), True, id="token missing"),
             pytest.param(lambda path: shutil.rmtree(path.parent), False, id="directory missing"),
             pytest.param(lambda path: shutil.rmtree(path.parents[1]), False, id="root missing"),
         ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
 import weakref
@@ -149,6 +151,32 @@ def test_a_pause_is_had_though_jobs_never_end() -> None:
         assert lane.pause(0.25)
         lane.resume()
     going.clear()
+    assert lane.stop(5)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_is_followed_by_another() -> None:
+    owner = Owner()
+    lane = Lane("lane", owner)
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    lane.run(die)
+    with contextlib.suppress(RuntimeError):
+        lane._last_thread.join(5)  # type: ignore[union-attr]
+    assert lane.submit(lambda: 7).result(timeout=5) == 7
+    assert lane.stop(5)
+
+
+async def test_what_came_before_the_deadline_counts_though_the_loop_hears_of_it_later() -> None:
+    owner = Owner()
+    lane = Lane("lane", owner)
+    answer = lane.submit(lambda: 7)
+    answer.result(timeout=5)
+    assert await lane_module.in_time(answer, time.monotonic() - 1, 0.25) == 7
+    with pytest.raises(asyncio.TimeoutError):
+        await lane_module.in_time(lane.submit(lambda: time.sleep(0.2)), time.monotonic() - 1, 0.25)
     assert lane.stop(5)
 
 

@@ -32,6 +32,16 @@ def test_a_job_waits_for_all_that_was_accepted_before(queue: Queue) -> None:
     assert not queue.run_when_settled(lambda: None)
 
 
+def test_what_is_settled_leaves_a_later_change_of_the_same_key(queue: Queue) -> None:
+    """Or what was deleted meanwhile would show again until that is written."""
+    stored, removal = Change("a"), Change("a")
+    queue.accept(stored)
+    batch = queue.next_batch()
+    queue.accept(removal)
+    queue.settle(batch)
+    assert queue.pending["a"] is removal
+
+
 def test_a_job_does_not_wait_for_what_is_accepted_later(queue: Queue) -> None:
     done: list[str] = []
     first = Change("a")
