@@ -128,7 +128,12 @@ class Keeper:
 
     def renew(self, exchange: Exchange, stored: StoredResponse) -> None:
         """Store a response again that the origin has renewed; it has a validator, so it never becomes useless."""
-        if self._core.policy.may_keep(stored):
+        try:
+            may_keep = self._core.policy.may_keep(stored)
+        except Exception as error:  # noqa: BLE001 (the first rule)
+            self._core.guarded.failed(error)
+            may_keep = False
+        if may_keep:
             self._core.guarded.put(stored.key, stored, tag=self._tag(exchange))
         else:
             self._core.guarded.delete(stored.key)

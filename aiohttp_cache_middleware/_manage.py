@@ -452,7 +452,11 @@ class Management:
         Those are given back by the last cache of the process that uses the directory. A cache opens again when it is
         next used.
         """
-        await self._core.flights.aclose(DRAIN_PATIENCE)
+        try:
+            await self._core.flights.aclose(DRAIN_PATIENCE)
+        except BaseException:  # whoever is the last then closes the store
+            self._core.use.leave()
+            raise
         await self._core.guarded.end(self._core.use)
 
     async def __aenter__(self) -> Self:

@@ -234,7 +234,11 @@ class CacheMiddleware(Management):
             reader = await core.guarded.open_body(stored.key, stored.body)
             if reader is None:
                 return None
-        shown = core.policy.shown_on_reuse(reuse, now, validated=validated, collapsed=exchange.is_collapsed)
+        try:
+            shown = core.policy.shown_on_reuse(reuse, now, validated=validated, collapsed=exchange.is_collapsed)
+        except Exception as error:  # noqa: BLE001 (the first rule)
+            core.guarded.failed(error)
+            shown = ()
         response = _replayed(exchange, reuse, now, reader, shown)
         if not exchange.is_background:
             core.counters.hits += 1

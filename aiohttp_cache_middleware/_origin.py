@@ -119,9 +119,12 @@ class Origin:
             return gateway_timeout(exchange.request, f"only_if_cached: {forward.why}")
         request_time = core.clock()
         response = await self.bypass(exchange.request, exchange.handler, forward.why)
-        await self._invalidate(exchange, self._origin_response(response, request_time))
-        if isinstance(response, CachedResponse):
-            show_fields(response, core.policy.shown_on_forward(forward, response.status, None, core.clock()))
+        try:
+            await self._invalidate(exchange, self._origin_response(response, request_time))
+            if isinstance(response, CachedResponse):
+                show_fields(response, core.policy.shown_on_forward(forward, response.status, None, core.clock()))
+        except Exception as error:  # noqa: BLE001 (the first rule)
+            core.guarded.failed(error)
         return response
 
     async def fetch(self, exchange: Exchange, decision: ToOrigin) -> ClientResponse:
@@ -263,34 +266,31 @@ class Origin:
             flight.land(stored=False)
             return arrival.response
         core.counters.misses += not exchange.is_background
-        await self._invalidate(exchange, origin)
-        self._update_by_head(exchange, origin)
-        if origin.status in (PARTIAL, NOT_MODIFIED) and arrival.tampered is None:
-            self._update_by_answer(exchange, origin)
         response.cache_key = exchange.key
         try:
+            await self._invalidate(exchange, origin)
+            self._update_by_head(exchange, origin)
+            if origin.status in (PARTIAL, NOT_MODIFIED) and arrival.tampered is None:
+                self._update_by_answer(exchange, origin)
             storing = self._keeper.receive(exchange, response, origin, flight, arrival.tampered)
+            shown = core.policy.shown_on_forward(
+                arrival.decision, origin.status, storing, core.clock(), collapsed=exchange.is_collapsed
+            )
         except Exception as error:  # noqa: BLE001 (the first rule)
             core.guarded.failed(error)
             flight.land(stored=False)
             return response
         await self._keeper.hop_arrives(exchange, response)
-        shown = core.policy.shown_on_forward(
-            arrival.decision, origin.status, storing, core.clock(), collapsed=exchange.is_collapsed
-        )
         show_fields(response, shown)
         return response
 
     async def _freshen(self, arrival: Arrival, decision: Revalidate) -> ClientResponse:
         """Renew the stored response that a 304 confirms, and reuse it (RFC 9111 §4.3.4)."""
-        core, exchange, origin, now = self._core, arrival.exchange, arrival.origin, self._core.clock()
+        exchange = arrival.exchange
         arrival.response.release()
-        selected = core.policy.selected_by_304(decision.candidates, origin)
-        if selected is not None:
-            freshened = core.policy.freshen(selected, origin, exchange.rules, now)
-            reuse = core.policy.reuse_validated(
-                exchange.asked.request, freshened, decision, now, secret=exchange.secret
-            )
+        confirmed = self._confirmed(arrival, decision)
+        if confirmed is not None:
+            freshened, reuse = confirmed
             replayed = await self._reuse(exchange, reuse, validated=True)
             if replayed is not None:
                 self._keeper.renew(exchange, freshened)
@@ -299,6 +299,20 @@ class Origin:
                 return replayed
         # The origin confirmed what is not there (any more): ask for the whole response.
         return await self._ask_origin(exchange, UNUSABLE, arrival.flight)
+
+    def _confirmed(self, arrival: Arrival, decision: Revalidate) -> tuple[StoredResponse, Reuse] | None:
+        """Give the stored response that a 304 confirms, renewed, and how it is handed out."""
+        core, exchange, now = self._core, arrival.exchange, self._core.clock()
+        try:
+            selected = core.policy.selected_by_304(decision.candidates, arrival.origin)
+            if selected is None:
+                return None
+            freshened = core.policy.freshen(selected, arrival.origin, exchange.rules, now)
+            asked, secret = exchange.asked.request, exchange.secret
+            return freshened, core.policy.reuse_validated(asked, freshened, decision, now, secret=secret)
+        except Exception as error:  # noqa: BLE001 (the first rule)
+            core.guarded.failed(error)
+            return None
 
     async def _complete(self, arrival: Arrival, decision: Complete) -> ClientResponse:
         """Make the whole of a stored part and the rest, and reuse it (RFC 9111 §3.4)."""
@@ -330,7 +344,11 @@ class Origin:
             raise
         except ClientError:
             return None
-        return core.policy.completed(part, arrival.origin, rest, arrival.exchange.rules, core.clock())
+        try:
+            return core.policy.completed(part, arrival.origin, rest, arrival.exchange.rules, core.clock())
+        except Exception as error:  # noqa: BLE001 (the first rule)
+            core.guarded.failed(error)
+            return None
 
     async def _invalidate(self, exchange: Exchange, origin: OriginResponse) -> None:
         """Remove what the request has made invalid (RFC 9111 §4.4)."""

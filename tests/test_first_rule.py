@@ -14,9 +14,10 @@ import pytest
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, web
 
 from aiohttp_cache_middleware import CacheMiddleware, CacheOptions, MemoryStore, StoreError, get_cache
+from aiohttp_cache_middleware._policy import _http
 from aiohttp_cache_middleware._stores import DiskStore, Store
 from tests.asking import ask, is_hit
-from tests.conftest import Origin
+from tests.conftest import Clock, Origin
 
 Make = Callable[..., ClientSession]
 
@@ -340,3 +341,47 @@ async def test_a_store_of_the_callers_need_not_be_hashable(origin: Origin) -> No
     for is_cached in (False, True):
         async with CacheMiddleware(store=store) as cache, ClientSession(middlewares=[cache]) as session:
             assert await is_hit(session, origin.url("/a")) is is_cached
+
+
+RULES = sorted(set(_http.__all__) - {"explain"})
+"""What the path of a request asks of the HTTP mode."""
+
+
+@pytest.mark.parametrize("rule", RULES)
+async def test_no_rule_of_http_that_fails_harms_a_request(
+    make: Make, origin: Origin, clock: Clock, monkeypatch: pytest.MonkeyPatch, rule: str
+) -> None:
+    """As one that computes with a clock which shows no time at all."""
+
+    def fail(*args: object, **kwargs: object) -> Any:
+        raise ValueError("a bug")
+
+    session = make(cache_control=True)
+
+    @origin.on("/a")
+    async def answer(request: web.Request) -> web.Response:
+        headers = {"ETag": '"1"', "Cache-Control": "max-age=60, stale-while-revalidate=60", "Vary": "Accept"}
+        if request.headers.get("If-None-Match") == '"1"':
+            return web.Response(status=304, headers=headers)
+        if "Range" in request.headers:
+            part = {"Content-Range": "bytes 0-1/5"}
+            return web.Response(status=206, body=b"he", headers=headers | part)
+        return web.Response(text="hello", headers=headers)
+
+    await ask(session, origin.url("/a"))
+    await get_cache(session)._core.store.flush()
+    monkeypatch.setattr(_http, rule, fail)
+    for step in (0, 70, 200):
+        clock.advance(step)
+        for verb in ("GET", "HEAD", "POST", "GET"):
+            async with session.request(verb, origin.url("/a")) as response:
+                assert response.status == 200
+                assert await response.text() == ("" if verb == "HEAD" else "hello")
+        async with session.get(origin.url("/a"), headers={"Range": "bytes=0-1"}) as response:
+            assert response.status == 206
+            assert await response.read() == b"he"
+        async with session.get(origin.url("/a"), headers={"If-None-Match": '"1"'}) as response:
+            assert response.status == 304
+    monkeypatch.undo()
+    async with session.get(origin.url("/a")) as response:
+        assert await response.text() == "hello"

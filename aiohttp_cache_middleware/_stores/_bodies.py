@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -23,7 +24,7 @@ from typing import Final, NamedTuple
 
 from .._errors import StoreError
 from .._seal import Hasher, hashers
-from ._directory import check_is_private, hold, make_private, open_private
+from ._directory import Descriptor, check_is_private, hold, make_private, open_private
 from ._faults import store_error
 from ._lane import Lane
 
@@ -37,6 +38,7 @@ HIGH_WATER: Final = 1024 * 1024
 """Bytes that may be pending in a spool before `DiskSpool.drain` waits."""
 _VERIFIED_AT_ONCE: Final = 4 * 1024 * 1024  # bytes; other jobs of the lane get their turn in between
 _DIGEST_SIZE: Final = 32
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR})
 _BODY_NAME: Final = r"bodies/[0-9a-f]{2}/[0-9a-f]{30}\.body"
 
 
@@ -252,8 +254,10 @@ class DiskSpool:
 class DiskBodyReader:
     """A body's file, held open: it can be read to its end whatever becomes of its entry."""
 
-    def __init__(self, file: FileIO, size: int, lane: Lane) -> None:
-        self._file = file
+    def __init__(self, descriptor: int, size: int, lane: Lane) -> None:
+        # A file that owns its descriptor would complain where the collector of cycles comes to it first.
+        self._descriptor: Descriptor | None = Descriptor(descriptor)
+        self._file = FileIO(descriptor, "rb", closefd=False)
         self._size = size
         self._lane = lane
         self._position = 0
@@ -285,6 +289,7 @@ class DiskBodyReader:
         """Give back the file."""
         with self._closing:
             self._file.close()
+            self._descriptor = None
 
     def stamp(self) -> tuple[int, ...]:
         """Give what changes when the file does."""
@@ -313,9 +318,6 @@ class DiskBodyReader:
             whole, self._position = self._position == self._size, 0
         return whole and any(compare_digest(hasher.digest(), digest) for hasher in hashers)
 
-    def __del__(self) -> None:
-        self._file.close()
-
     def _read_on(self, size: int) -> bytes:
         try:
             with self._closing:
@@ -329,21 +331,29 @@ class DiskBodyReader:
 
 
 def open_body_file(home: Path, identifier: str, size: int, lane: Lane) -> DiskBodyReader | None:
-    """Open a body's file; ``None`` where it is missing or of another length, or *identifier* is none of ours."""
+    """
+    Open a body's file; ``None`` where it is missing or of another length, or *identifier* is none of ours.
+
+    Raises:
+        OSError: It may be there, and can't be opened now.
+    """
     name = body_name(identifier)
     if not is_body_name(name):
         return None
     try:
         check_is_private((home / name).parent, is_directory=True)
-        # O_NONBLOCK: opening a pipe that somebody put there would wait for ever; for a file it means nothing.
-        descriptor = open_private(home / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except (OSError, StoreError):
+        descriptor = open_private(home / name, os.O_RDONLY)
+    except StoreError:
         return None
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size != size + _DIGEST_SIZE:
         os.close(descriptor)
         return None
-    return DiskBodyReader(open(descriptor, "rb", buffering=0), size, lane)  # noqa: PTH123 (as above)
+    return DiskBodyReader(descriptor, size, lane)
 
 
 def body_files(home: Path) -> list[Path]:

@@ -137,6 +137,10 @@ class Database:
         self._max_size = max_size
         for name, is_directory in ((".", True), (_TOKEN, False), (_DATABASE, False), (BODIES, True), (SPOOLS, True)):
             _check_exists(self.home / name, is_directory=is_directory)
+        written = [self.home / name for name in (f"{_DATABASE}-wal", f"{_DATABASE}-shm", _MARKS, _SWEPT)]
+        for path in (*written, root / "leases"):
+            with contextlib.suppress(FileNotFoundError):
+                check_is_private(path, is_directory=False)
         self._identity = self._look()
         self._spare: Reader | None = Reader(self.home / _DATABASE)
         # By thread; a thread that ended leaves its reader to the next one with its identifier.
@@ -238,9 +242,7 @@ class Database:
         _remove(self.orphans())
         if self._max_size is not None and set_aside_bytes(self.root) > self._max_size // _ASIDE:
             remove_set_aside(self.root)  # or there would hardly be room for anything else
-        without_record = [identifier for identifier, _ in self.records.bodies_without_record()]
-        if without_record:
-            self.records.remove_bodies(without_record)
+        self.records.remove_bodies_without_record()
         arriving = sum(map(_size, self.orphans(_ARRIVING)))
         # What counts as left over may still get its row: it is looked at again once that would have come.
         self._next_sweep = time.time() + (_ORPHAN_AGE if arriving else _SWEEP_EVERY)
@@ -258,9 +260,12 @@ class Database:
 
     def _last_sweep(self) -> tuple[float, int]:
         """Give the time of the last sweep, by whichever process, and what it measured."""
-        path = self.home / _SWEPT
         try:
-            return path.stat().st_mtime, int(path.read_bytes())
+            descriptor = open_private(self.home / _SWEPT, os.O_RDONLY)
+            try:
+                return os.fstat(descriptor).st_mtime, int(os.read(descriptor, 32))
+            finally:
+                os.close(descriptor)
         except (OSError, ValueError):
             return 0.0, 0
 

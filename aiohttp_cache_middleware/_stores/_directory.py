@@ -32,8 +32,14 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
 )
 _PRIVATE_DIRECTORY: Final = 0o700
 _PRIVATE_FILE: Final = 0o600
-# Through no link, into no child process, and on Windows without another idea of a line's end.
-_AS_IT_IS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+# Through no link, into no child process, and on Windows without another idea of a line's end; and whatever somebody has
+# put in its place: opening a pipe would wait for ever. For a file that one means nothing.
+_AS_IT_IS: Final = (
+    getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+)
 
 
 def prepare(root: Path) -> None:
@@ -60,7 +66,8 @@ def check_is_private(path: Path, *, is_directory: bool) -> None:
     """Raise `StoreError` unless *path* is for us alone, and a plain file or directory rather than a link to one."""
     status = os.lstat(path)
     right_kind = stat.S_ISDIR if is_directory else stat.S_ISREG
-    if not right_kind(status.st_mode) or not _is_ours(status):
+    is_linked = status.st_nlink > 1 and not is_directory  # what is written here would be written elsewhere too
+    if not right_kind(status.st_mode) or not _is_ours(status) or is_linked:
         raise StoreError("directory refused: it holds a link or a file of another user")
     if _others_may_write(status):
         raise StoreError("directory refused: it holds what others may write to")
@@ -87,6 +94,27 @@ def create_private(path: Path, content: bytes = b"") -> None:
 def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     """Open a file of ours, created 0600 if it is missing; never through a symbolic link."""
     return os.open(path, flags | _AS_IT_IS, _PRIVATE_FILE)
+
+
+class Descriptor:
+    """
+    An open file's descriptor, closed once nobody refers to it any more.
+
+    Not before, as by a thread that closes what another one is about to use: its number would be another file's then, of
+    whatever the program has just opened.
+
+    Attributes:
+        number: What the system calls it.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self.number)
 
 
 @contextlib.contextmanager
@@ -236,7 +264,7 @@ def is_held(path: Path) -> bool | None:
     """
     if sys.platform == "win32":
         return None
-    descriptor = open_private(path, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = open_private(path, os.O_RDONLY)
     try:
         return not _try_flock(descriptor)
     finally:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import zlib
 from pathlib import Path
 
-from ._directory import open_private
+from ._directory import Descriptor, open_private
 
 if sys.platform != "win32":
     import fcntl
@@ -23,18 +22,18 @@ class Leases:
 
     def __init__(self, root: Path) -> None:
         self._path = root / "leases"
-        self._descriptor: int | None = None
+        self._file: Descriptor | None = None
 
     def claim(self, key: str) -> bool:
         """Claim *key*; tell whether no other process has it. Never blocks."""
         if sys.platform == "win32":
             return True
         try:
-            descriptor = self._open()
+            file = self._open()
         except OSError:
             return True
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
+            fcntl.lockf(file.number, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
         except (BlockingIOError, PermissionError):  # "held" is the one or the other, by the system
             return False
         except OSError:
@@ -43,24 +42,20 @@ class Leases:
 
     def unclaim(self, key: str) -> None:
         """Take back a claim."""
-        if sys.platform != "win32" and self._descriptor is not None:
+        file = self._file
+        if sys.platform != "win32" and file is not None:
             with contextlib.suppress(OSError):
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _offset(key))
+                fcntl.lockf(file.number, fcntl.LOCK_UN, 1, _offset(key))
 
     def close(self) -> None:
         """Take back all claims."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        self._file = None
 
-    def __del__(self) -> None:
-        self.close()
-
-    def _open(self) -> int:
-        if self._descriptor is None:
-            self._descriptor = open_private(self._path)
-        return self._descriptor
+    def _open(self) -> Descriptor:
+        file = self._file
+        if file is None:
+            file = self._file = Descriptor(open_private(self._path))
+        return file
 
 
 def _offset(key: str) -> int:

@@ -111,6 +111,8 @@ class Management:
 
         while await self._writing.run(clear):
             pass
+        # A record that was replaced meanwhile has kept its row, but its new body has come after the last one.
+        await self._writing.run(lambda database: database.records.remove_bodies_without_record())
 
     async def verify(self, *, repair: bool) -> Report:
         """Check the database, every record, body and file; *repair* removes what is damaged or left over."""
@@ -176,5 +178,5 @@ def _orphans(database: Database, *, repair: bool) -> list[str]:
         for path in files:
             with contextlib.suppress(OSError):
                 path.unlink()
-        database.records.remove_bodies(identifier for identifier, _ in without_record)
+        database.records.remove_bodies_without_record()
     return [*(path.relative_to(database.home).as_posix() for path in files), *(name for _, name in without_record)]

@@ -12,7 +12,7 @@ from ._lane import Lane
 
 CLOSING: Final = 10.0
 """Seconds that closing and the interpreter's exit wait for what is queued."""
-FORKING: Final = 1.0
+FORKING: Final = 0.25
 """Seconds that a fork waits for what the threads are at."""
 
 

@@ -58,15 +58,23 @@ class Change:
         return self.entry is None and not self.is_touch
 
     @property
-    def has_body_file(self) -> bool:
-        """Whether the entry's body is in a file of its own."""
-        return isinstance(self.entry, StoredResponse) and isinstance(self.entry.body, BodyRef)
+    def body_id(self) -> str | None:
+        """Id of the entry's body, where that is in a file of its own."""
+        entry = self.entry
+        return entry.body.id if isinstance(entry, StoredResponse) and isinstance(entry.body, BodyRef) else None
 
     @property
     def body_size(self) -> int:
         """Bytes of its body on disk, which no row accounts for yet."""
         entry = self.entry
-        return entry.size if self.body is not None and isinstance(entry, StoredResponse) else 0
+        if self.body is None or not isinstance(entry, StoredResponse) or self.has_failed:
+            return 0
+        return entry.size
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its body could not be written."""
+        return self.body is not None and self.body.done() and self.body.exception() is not None
 
     @property
     def size(self) -> int:
@@ -87,7 +95,6 @@ class Queue:
     Attributes:
         pending: By key, the last change that is more than a touch.
         landing: By id, bodies of changes.
-        landing_size: Bytes of the bodies of changes that are in no batch yet.
         size: Bytes that all changes hold in memory, those in a batch included.
         is_draining: Whether somebody takes batches until there are none.
     """
@@ -99,12 +106,25 @@ class Queue:
         self._last: Change | None = None  # that was accepted and is not settled
         self.pending: dict[str, Change] = {}
         self.landing: dict[str, Future[BodyFile]] = {}
-        self.landing_size = 0
+        self._with_body: dict[Change, None] = {}  # that are in no batch yet
         self.size = 0
         self.is_draining = False
 
     def __len__(self) -> int:
         return len(self._changes)
+
+    @property
+    def landing_size(self) -> int:
+        """Bytes of the bodies of changes that are in no batch yet, and will not be skipped."""
+        with self._lock:
+            return sum(change.body_size for change in self._with_body if not self.is_superseded(change))
+
+    def is_superseded(self, change: Change) -> bool:
+        """Tell whether a change accepted since takes the place of this one, and of its body's file."""
+        later = self.pending.get(change.key)
+        if later is None or later is change or change.body_id is None:
+            return False
+        return later.body_id != change.body_id  # as that of a response which was only renewed since
 
     def has_room(self, size: int) -> bool:
         """Tell whether *size* bytes more may wait."""
@@ -122,7 +142,8 @@ class Queue:
                 self.pending[change.key] = change
                 self._tier.forget(change.key)
             self.size += change.size
-            self.landing_size += change.body_size
+            if change.body is not None:
+                self._with_body[change] = None
             self._changes.append(change)
             self._last = change
             begins, self.is_draining = not self.is_draining, True
@@ -146,7 +167,7 @@ class Queue:
                 batch.append(change := self._changes.popleft())
                 # A batch waits for its bodies to land, and until it is written nothing of it can make room.
                 size += change.size + change.body_size
-                self.landing_size -= change.body_size
+                self._with_body.pop(change, None)
             if not batch:
                 self.is_draining = False
         return batch
@@ -166,8 +187,8 @@ class Queue:
                 self.size -= change.size
                 if self.pending.get(change.key) is change:
                     del self.pending[change.key]
-                if change.body is not None and isinstance(change.entry, StoredResponse):
-                    self.landing.pop(getattr(change.entry.body, "id", ""), None)
+                if change.body is not None and change.body_id is not None:
+                    self.landing.pop(change.body_id, None)
                 if change is self._last:
                     self._last = None
         _run_jobs(batch)
@@ -183,7 +204,7 @@ class Queue:
             changes = [*batch, *self._changes]
             # They go with the next change, or with `flush`; until then `get` finds nothing under their keys.
             self._changes = deque(change for change in changes if change.is_removal)
-            self.landing_size = 0
+            self._with_body.clear()
             self.is_draining = False
             self._last = None
             self.settle([change for change in changes if not change.is_removal])

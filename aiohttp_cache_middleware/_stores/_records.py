@@ -25,6 +25,7 @@ from ._schema import MAX_RECORD, PAGE_SIZE, SETTINGS, wal_room
 IN_ROW: Final = 1  # diskcache's MODE_RAW
 IN_FILE: Final = 2  # diskcache's MODE_BINARY
 _ROWS_PER_ROUND: Final = 64
+_FUTURE: Final = 60.0  # seconds ahead of the clock beyond which what is dated there is of no use
 # Each statement is a time at which this thread has to wait for the loop's to let go of the interpreter, and the loop's
 # then for it: of 50 concurrent misses that took as long as all the rest that storing does.
 _PUTS_PER_STATEMENT: Final = 32
@@ -257,10 +258,12 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         ).fetchall()
         return rows
 
-    def remove_bodies(self, identifiers: Iterable[str]) -> None:
-        """Remove bodies by their ids."""
+    def remove_bodies_without_record(self) -> None:
+        """Remove the bodies whose record is gone."""
+        if not self.bodies_without_record():
+            return
         with self._transact() as (sql, cleanup):
-            for identifier in identifiers:
+            for identifier, _ in self.bodies_without_record():
                 cleanup(body_name(identifier))
                 sql("DELETE FROM Cache WHERE key = ? AND mode = 2", (identifier,))
 
@@ -326,7 +329,12 @@ class Records(diskcache.Cache):  # type: ignore[misc]
             sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
 
     def _make_room(self, room: int, now: float, sql: Any, cleanup: Any) -> list[str]:
-        """Remove the useless first, then what was not used for the longest time, and no more than needed."""
+        """
+        Remove the useless first, then what was not used for the longest time, and no more than needed.
+
+        What a clock that ran ahead has dated in the future goes before the latter: it would stay until then, and what
+        is stored now would go in its place.
+        """
         gone: list[str] = []
         while (excess := self.used() - room) > 0:
             before = len(gone)
@@ -349,10 +357,13 @@ class Records(diskcache.Cache):  # type: ignore[misc]
             columns + " AND expire_time IS NOT NULL AND expire_time < ? ORDER BY expire_time LIMIT ?",
             (now, _ROWS_PER_ROUND),
         ).fetchall()
-        # The oldest are looked for only when the useless ones were not enough, and then none of those is left.
+        # The next are looked for only when these were not enough, and then none of them is left.
         yield from useless
         if not useless:
-            yield from sql(columns + " ORDER BY store_time LIMIT ?", (_ROWS_PER_ROUND,)).fetchall()
+            early = sql(
+                columns + " AND store_time > ? ORDER BY store_time DESC LIMIT ?", (now + _FUTURE, _ROWS_PER_ROUND)
+            ).fetchall()
+            yield from early or sql(columns + " ORDER BY store_time LIMIT ?", (_ROWS_PER_ROUND,)).fetchall()
 
 
 def _steps(changes: Iterable[Put | Delete | Touch]) -> Iterator[list[Put] | Delete | Touch]:

@@ -23,6 +23,16 @@ _users: weakref.WeakValueDictionary[int, weakref.WeakSet[Use]] = weakref.WeakVal
 _lock = threading.Lock()
 
 
+def _begin_anew() -> None:
+    """In a child process: some thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
 def disk_store(
     directory: str | os.PathLike[str] | None,
     *,
@@ -64,6 +74,12 @@ class Use:
             self._users = _users.setdefault(id(store), weakref.WeakSet())
             self._users.add(self)
 
+    def leave(self) -> bool:
+        """End the use; tell whether nobody else uses the store."""
+        with _lock:
+            self._users.discard(self)
+            return not self._users
+
     async def end(self) -> None:
         """
         Close the store, or if others use it wait until all that was accepted is kept.
@@ -71,10 +87,7 @@ class Use:
         Raises:
             StoreError: Something could not be kept, or not in time.
         """
-        with _lock:
-            self._users.discard(self)
-            is_last = not self._users
-        if is_last:
+        if self.leave():
             await self._store.aclose()
             return
         from ._processes import CLOSING  # a store is there by now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import secrets
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from .._model import Entry, StoredResponse
-from ._directory import create_private, open_private
+from ._directory import Descriptor, create_private, open_private
 
 ENTRIES: Final = 4096
 """Most entries kept in memory."""
@@ -68,10 +69,8 @@ class Marks:
         looks: How often they were read.
     """
 
-    _descriptor = -1  # until it is open, for __del__
-
     def __init__(self, path: Path) -> None:
-        self._descriptor = open_private(path)
+        self._file: Descriptor | None = Descriptor(open_private(path))
         self._read_time = -math.inf
         self.looks = 0
         self.look(0.0)
@@ -85,7 +84,8 @@ class Marks:
         """Read the marks, unless they were read within `TRUST` before *now*."""
         if now - self._read_time > TRUST:
             # All of them, which takes hardly longer; the time last, as other threads go by it.
-            self._read = _read_at(self._descriptor, _SLOTS * _SLOT_SIZE, 0)
+            file = self._opened()
+            self._read = _read_at(file.number, _SLOTS * _SLOT_SIZE, 0)
             self.looks += 1
             self._read_time = now
 
@@ -96,22 +96,24 @@ class Marks:
 
     def change(self, keys: Iterable[str]) -> None:
         """Let all processes know, after the commit, that the entries under *keys* have changed."""
+        file = self._opened()
         for key in keys:
-            _write_at(self._descriptor, secrets.token_bytes(_SLOT_SIZE), _offset(key))
+            _write_at(file.number, secrets.token_bytes(_SLOT_SIZE), _offset(key))
 
     def change_all(self) -> None:
         """Let all processes know that every entry may have changed."""
-        _write_at(self._descriptor, secrets.token_bytes(_SLOTS * _SLOT_SIZE), 0)
+        file = self._opened()
+        _write_at(file.number, secrets.token_bytes(_SLOTS * _SLOT_SIZE), 0)
 
     def close(self) -> None:
-        """Give back the file."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        """Give back the file; a thread that is at it goes on with it to its end."""
+        self._file = None
 
-    def __del__(self) -> None:
-        self.close()
+    def _opened(self) -> Descriptor:
+        file = self._file
+        if file is None:
+            raise OSError(errno.EBADF, "the marks have been closed")
+        return file
 
 
 class Tier:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from .._codec import Codec, UnencodableError
 from .._errors import StoreError
-from .._model import BodyRef, StoredResponse, VariantIndex
+from .._model import VariantIndex
 from ._bodies import BodyFile, DiskSpool, remove_body_file
 from ._faults import Backoff, is_busy, store_error
 from ._lane import Lane
@@ -196,7 +196,7 @@ class WriteBehind:
         except Exception as error:
             if self._opening.note_damage(database, error):
                 # What is set aside takes the bodies along.
-                self._write(self._opening.opened_for_work(), [change for change in batch if not change.has_body_file])
+                self._write(self._opening.opened_for_work(), [change for change in batch if change.body_id is None])
             elif is_busy(error):
                 return False
             else:
@@ -204,10 +204,11 @@ class WriteBehind:
         return True
 
     def _write(self, database: Database, batch: list[Change]) -> None:
-        landing = [change.body for change in batch if change.body is not None]
+        with_body = [change for change in batch if change.body is not None and not self._queue.is_superseded(change)]
+        landing = [change.body for change in with_body if change.body is not None]
         while wait(landing, timeout=0).not_done:
             # Others arrive meanwhile, and all of them take room.
-            database.marks.change(self._commit(database, [], sum(change.body_size for change in batch)))
+            database.marks.change(self._commit(database, [], sum(change.body_size for change in with_body)))
             wait(landing, timeout=_LANDING)
         rows = [row for change in batch if (row := self._row(change)) is not None]
         database.marks.change(self._commit(database, rows))
@@ -235,6 +236,10 @@ class WriteBehind:
         entry = change.entry
         if change.is_touch:
             return Touch(change.key)
+        if self._queue.is_superseded(change):
+            if change.body is not None:
+                self._unlink(change.body)
+            return None
         if entry is None:
             return Delete(change.key, change.if_record)
         try:
@@ -246,8 +251,7 @@ class WriteBehind:
             self._lost = error if isinstance(error, StoreError) else StoreError(str(error))
             return None
         is_index = isinstance(entry, VariantIndex)
-        keeps = entry.body.id if isinstance(entry, StoredResponse) and isinstance(entry.body, BodyRef) else None
-        return Put(change.key, record, change.tag, change.useless_time, is_index, body, keeps)
+        return Put(change.key, record, change.tag, change.useless_time, is_index, body, change.body_id)
 
     def _give_up(self, batch: list[Change], error: StoreError) -> None:
         """Drop what was to be stored; what was to be removed stays in the queue."""

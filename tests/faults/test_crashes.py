@@ -422,6 +422,38 @@ assert {os.waitpid(child, 0)[1] for child in children} == {0}
 """
 
 
+FORKED_MEANWHILE = """
+import threading
+from aiohttp_cache_middleware._stores import _sharing
+CacheMiddleware(directory)
+held, go_on = threading.Event(), threading.Event()
+
+def make_a_cache():
+    with _sharing._lock:
+        held.set()
+        go_on.wait()
+
+threading.Thread(target=make_a_cache).start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+
+    async def main():
+        async with make_cached_session(directory) as session:
+            await fetch(session, "/1")
+
+    asyncio.run(main())
+    os._exit(0)
+go_on.set()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+async def test_a_fork_while_a_thread_makes_a_cache(origin: Origin, directory: Path) -> None:
+    await run(FORKED_MEANWHILE, directory, origin.url(""), errors=None)
+
+
 async def test_fork_after_use(make: Make, origin: Origin, directory: Path) -> None:
     await run(FORKED, directory, origin.url(""), errors=None)
     session = make()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -99,6 +100,19 @@ def linked(name: str) -> Callable[[Path], None]:
     return replace
 
 
+def hard_linked(name: str) -> Callable[[Path], None]:
+    def replace(directory: Path) -> None:
+        outside = directory.with_name("elsewhere")
+        if (directory / name).exists():
+            (directory / name).rename(outside)
+        else:
+            outside.write_text("a letter")
+            outside.chmod(0o600)
+        os.link(outside, directory / name)
+
+    return replace
+
+
 NOT_OURS: dict[str, Callable[[Path], None]] = {
     "others may write to it": writable(".", 0o702),
     "its group may write to it": writable(".", 0o720),
@@ -109,6 +123,10 @@ NOT_OURS: dict[str, Callable[[Path], None]] = {
     "its secret belongs to somebody else": given_away("secret"),
     "it is somebody else's link": link_of_somebody_else,
     "it is a link to what is somebody else's": link_to_somebody_elses,
+    **{
+        f"{name} is a second name of a file": hard_linked(name)
+        for name in ("v1/marks", "v1/swept", "v1/cache.db", "v1/cache.db-wal", "v1/token", "leases", "secret")
+    },
     **{
         f"{name} is a link": linked(name)
         for name in ("v1", "v1/cache.db", "v1/bodies", "v1/token", "v1/marks", "v1/spool", ".lock", "secret")
@@ -137,6 +155,26 @@ async def test_a_directory_that_is_not_safely_ours_is_not_used(
     assert len(warnings_of(caplog)) == 1
     await session.close()
     assert content_below(elsewhere) == before
+
+
+@pytest.mark.parametrize("name", ["swept", "marks"])
+async def test_a_pipe_that_is_put_in_a_files_place_stops_nothing(
+    make: Make, origin: Origin, directory: Path, name: str
+) -> None:
+    session = make()
+    await is_right(session, origin, "/1")
+    await written(session)
+    (directory / "v1" / name).unlink(missing_ok=True)
+    os.mkfifo(directory / "v1" / name)
+    database = get_cache(session)._core.store._opening.database  # type: ignore[attr-defined]
+    database._next_sweep = 0.0
+    for number in range(2, 5):
+        await is_right(session, origin, f"/{number}")
+    await asyncio.wait_for(written(session), 5)
+    await asyncio.wait_for(session.close(), 5)
+    (directory / "v1" / name).unlink()
+    session = make()
+    await works_again(session, origin)
 
 
 async def test_a_link_among_the_bodies_leads_nowhere(make: Make, origin: Origin, directory: Path) -> None:

@@ -32,7 +32,8 @@ def serve_sizes(origin: Origin) -> None:
 
     @origin.on("/sized")
     async def sized(request: web.Request) -> web.Response:
-        return web.Response(body=random.Random(request.query["n"]).randbytes(int(request.query["size"])))
+        body = random.Random(request.query["n"]).randbytes(int(request.query["size"]))
+        return web.Response(body=body, headers={"Cache-Control": "max-age=360000000"})
 
 
 # --- the disk ---
@@ -293,6 +294,28 @@ async def test_a_clock_that_steps_makes_no_entry_immortal(
     assert await is_hit(session, origin.url("/a"))
     clock.advance(3601)
     assert not await is_hit(session, origin.url("/a"))
+
+
+@pytest.mark.parametrize("cache_control", [False, True])
+@pytest.mark.parametrize("step", [600, 86_400, 365 * 86_400])
+async def test_a_full_store_keeps_what_is_new_after_the_clock_ran_ahead(
+    make: Make, origin: Origin, clock: Clock, cache_control: bool, step: float
+) -> None:
+    """What it was filled with then is of no use until that time comes, and must not stay in the way."""
+    serve_sizes(origin)
+    session = make(cache_control=cache_control, expire_after=10 * step, max_size=4 * MIB)
+    store = get_cache(session)._core.store
+    assert isinstance(store, DiskStore)
+    store._clock = store._writing._clock = clock
+    clock.advance(step)
+    for number in range(60):
+        await ask(session, origin.url(f"/sized?n={number}&size=100000"))
+    await written(session)
+    clock.advance(-step)
+    for _ in range(2):
+        hits = [await is_hit(session, origin.url(f"/sized?n={100 + number}&size=100000")) for number in range(15)]
+        await written(session)
+    assert all(hits)
 
 
 async def test_a_clock_that_steps_keeps_the_store_sound(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -16,17 +17,19 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import BinaryIO
 from zlib import crc32
 
 import pytest
 
 from aiohttp_cache_middleware._errors import StoreError
 from aiohttp_cache_middleware._model import BodyRef, StoredResponse
-from aiohttp_cache_middleware._stores import DiskStore
+from aiohttp_cache_middleware._stores import DiskStore, _bodies
 from aiohttp_cache_middleware._stores import _database as database_module
 from aiohttp_cache_middleware._stores import _queue as queue_module
 from aiohttp_cache_middleware._stores._bodies import BodyFile
 from aiohttp_cache_middleware._stores._queue import Change
+from aiohttp_cache_middleware._stores._tier import Marks
 
 from .samples import Clock, a_response, key_of
 
@@ -570,7 +573,96 @@ class TestBodies:
         assert await disk_store.open_body(key_of(1), reference) is None
 
 
+class TestFilesOfOthers:
+    """What the program itself has open is nobody's business here."""
+
+    @pytest.mark.parametrize("what", ["change", "change_all"])
+    def test_marks_that_are_closed_under_a_change_write_into_no_other_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    ) -> None:
+        """Its descriptor's number goes to the next file that the program opens."""
+        Marks.create(tmp_path / "marks")
+        marks = Marks(tmp_path / "marks")
+        opened: list[BinaryIO] = []
+
+        def close_and_open(size: int) -> bytes:
+            if not opened:
+                marks.close()
+                opened.extend((tmp_path / f"file {number}").open("wb") for number in range(10))
+            return bytes(size)
+
+        monkeypatch.setattr("secrets.token_bytes", close_and_open)
+        marks.change(["a", "b"]) if what == "change" else marks.change_all()
+        for file in opened:
+            file.close()
+            assert Path(file.name).read_bytes() == b""
+        with pytest.raises(OSError, match="closed"):
+            marks.change(["a"])
+
+    async def test_a_body_that_can_not_be_opened_just_now_stays(
+        self, disk_store: DiskStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(disk_store, 1, body=bytes(MIB))
+        await disk_store.flush()
+        entry = await disk_store.get(key_of(1))
+        assert isinstance(entry, StoredResponse)
+        assert isinstance(entry.body, BodyRef)
+
+        def no_more_files(path: Path, flags: int = 0) -> int:
+            raise OSError(24, "Too many open files")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_bodies, "open_private", no_more_files)
+            with pytest.raises(StoreError, match="Too many open files"):
+                await disk_store.open_body(key_of(1), entry.body)
+            with pytest.raises(StoreError):
+                await disk_store.verify(repair=True)
+        assert (await disk_store.verify()).entries == 1
+        reader = await disk_store.open_body(key_of(1), entry.body)
+        assert reader is not None
+        reader.close()
+
+    @pytest.mark.filterwarnings("error")
+    async def test_a_reader_that_nobody_takes_closes_without_a_complaint(self, disk_store: DiskStore) -> None:
+        put(disk_store, 1, body=bytes(MIB))
+        await disk_store.flush()
+        entry = await disk_store.get(key_of(1))
+        assert isinstance(entry, StoredResponse)
+        assert isinstance(entry.body, BodyRef)
+        for _ in range(3):
+            reader = await disk_store.open_body(key_of(1), entry.body)
+            cycle = [reader]
+            cycle.append(cycle)  # type: ignore[arg-type]
+            del reader, cycle
+            asking = asyncio.ensure_future(disk_store.open_body(key_of(1), entry.body))
+            await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking])
+            del asking
+        await disk_store.flush()
+        gc.collect()
+
+
 class TestBodiesThatAreGone:
+    async def test_clearing_leaves_no_body_of_what_was_replaced_meanwhile(
+        self, make_disk_store: Make, monkeypatch: pytest.MonkeyPatch, directory: Path
+    ) -> None:
+        ours, theirs = make_disk_store(), make_disk_store()
+        put(ours, 1, body=bytes(MIB))
+        await ours.flush()
+        last_row = ours._management._last_row
+
+        async def replace_after_that() -> int:
+            row = await last_row()
+            put(theirs, 1, body=bytes(2 * MIB))
+            await theirs.flush()
+            return row
+
+        monkeypatch.setattr(ours._management, "_last_row", replace_after_that)
+        await ours.clear()
+        assert (await theirs.verify()).ok
+        assert list(directory.glob("v1/bodies/*/*")) == []
+
     async def test_an_entry_replaced_by_another_process_meanwhile_stays(self, make_disk_store: Make) -> None:
         ours, theirs = make_disk_store(), make_disk_store()
         put(ours, 1, body=bytes(MIB))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
 import pytest
 
+from aiohttp_cache_middleware._errors import StoreError
+from aiohttp_cache_middleware._model import BodyRef
 from aiohttp_cache_middleware._stores._queue import Change, Queue
 from aiohttp_cache_middleware._stores._tier import Tier
+
+from .samples import a_response
 
 
 @pytest.fixture
@@ -40,6 +46,38 @@ def test_what_is_settled_leaves_a_later_change_of_the_same_key(queue: Queue) -> 
     queue.accept(removal)
     queue.settle(batch)
     assert queue.pending["a"] is removal
+
+
+def test_bodies_that_nobody_needs_or_that_failed_take_no_room(queue: Queue) -> None:
+    """Or what is stored would be evicted for them."""
+
+    def landing(key: str, number: int, size: int) -> Change:
+        change = Change(key, a_response(number, body=BodyRef(f"{number}", size)))
+        change.body = Future()
+        queue.accept(change)
+        return change
+
+    first, second, third = landing("a", 1, 10), landing("a", 2, 200), landing("b", 3, 3000)
+    assert queue.is_superseded(first)
+    assert queue.landing_size == 3200
+    assert third.body is not None
+    third.body.set_exception(StoreError("the disk is full"))
+    assert queue.landing_size == 200
+    assert queue.next_batch() == [first, second, third]
+    assert queue.landing_size == 0
+
+
+def test_a_body_is_needed_by_what_only_renews_its_response(queue: Queue) -> None:
+    response = a_response(1, body=BodyRef("1", 10))
+    stored, renewed = Change("a", response), Change("a", response.replace(expires_time=5.0))
+    stored.body = Future()
+    queue.accept(stored)
+    queue.accept(renewed)
+    assert not queue.is_superseded(stored)
+    assert queue.landing_size == 10
+    queue.accept(Change("a"))
+    assert queue.is_superseded(stored)
+    assert queue.is_superseded(renewed)
 
 
 def test_a_job_does_not_wait_for_what_is_accepted_later(queue: Queue) -> None:
