@@ -32,10 +32,11 @@ BODIES: Final = "bodies"
 """Directory, within the store, of bodies that are whole."""
 SPOOLS: Final = "spool"
 """Directory, within the store, of bodies that are still arriving."""
-PIECE: Final = 256 * 1024
-"""Bytes written at once: larger writes are slower and smaller ones cost more thread switches."""
+PIECE: Final = 1024 * 1024
+"""Bytes written at once: a quarter of it costs a seventh more, in thread switches; twice as many gain nothing."""
 HIGH_WATER: Final = 1024 * 1024
 """Bytes that may be pending in a spool before `DiskSpool.drain` waits."""
+_READ_AT_ONCE: Final = 256 * 1024  # bytes; what stays in the processor's cache is hashed faster
 _VERIFIED_AT_ONCE: Final = 4 * 1024 * 1024  # bytes; other jobs of the lane get their turn in between
 _DIGEST_SIZE: Final = 32
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR})
@@ -193,31 +194,36 @@ class DiskSpool:
                 self._failed = True
             if not self._failed:
                 # Joining holds the interpreter, which few large pieces are not worth.
-                for data in pieces if len(pieces) <= 8 else (b"".join(pieces),):
-                    self._hasher.update(data)
-                    self._append(data)
+                self._append(pieces if len(pieces) <= 8 else [b"".join(pieces)])
         except Exception:  # noqa: BLE001 (whatever the disk did, the body is not kept and the caller not troubled)
             self._failed = True
         if self._failed:
             self._remove()
         self._written += size
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, pieces: list[bytes]) -> None:
+        for data in pieces:
+            self._hasher.update(data)
+        self._write_all(pieces)
+
+    def _write_all(self, pieces: list[bytes]) -> None:
         if self._file is None:
             self._home = self._home_of_store()
             _make_way(self._path().parent)
             descriptor = open_private(self._path(), os.O_RDWR | os.O_CREAT | os.O_EXCL)
             self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115, PTH123 (kept open; a safe descriptor)
             hold(descriptor)  # or others would take it for what a killed process has left
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
+        done = _write_together(self._file.fileno(), pieces)
+        if done < sum(map(len, pieces)):  # as where the disk is full
+            view = memoryview(b"".join(pieces))[done:]
+            while view:
+                view = view[self._file.write(view) :]
 
     def _land(self) -> BodyFile:
         try:
             if self._failed:
                 raise StoreError("a body could not be written")
-            self._append(self._hasher.digest())
+            self._write_all([self._hasher.digest()])
             target = self._home / body_name(self.id)
             _make_way(target.parents[1])
             _make_way(target.parent)
@@ -306,7 +312,7 @@ class DiskBodyReader:
         with self._closing:
             end = min(self._size, self._position + _VERIFIED_AT_ONCE)
             if self._position < end:
-                buffer = memoryview(bytearray(PIECE))  # stays in the processor's cache
+                buffer = memoryview(bytearray(_READ_AT_ONCE))
                 while count := self._file.readinto(buffer[: end - self._position]):
                     self._position += count
                     for hasher in hashers:
@@ -364,6 +370,11 @@ def body_files(home: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     return [path for parent in parents for path in parent.glob("*.body")]
+
+
+def _write_together(descriptor: int, pieces: list[bytes]) -> int:
+    """Write what can be written at once of *pieces*, for each call has to wait for the interpreter; tell how much."""
+    return os.writev(descriptor, pieces) if hasattr(os, "writev") else 0
 
 
 def _make_way(directory: Path) -> None:

@@ -151,7 +151,8 @@ class WriteBehind:
             return True
         if self._backoff.is_failing:
             return False
-        self._opening.home()  # opening takes its own time
+        if self._opening.database is None:
+            self._opening.home()  # opening takes its own time
         slack = max(_SLACK, self._max_size // 32)
         with self._room_lock:
             self._growth += size
