@@ -257,14 +257,39 @@ class DiskSpool:
         return self._home / SPOOLS / f"{self.id}.part"
 
 
-class DiskBodyReader:
-    """A body's file, held open: it can be read to its end whatever becomes of its entry."""
+class Stamp(NamedTuple):
+    """
+    What changes when a file does.
 
-    def __init__(self, descriptor: int, size: int, lane: Lane) -> None:
+    Attributes:
+        change_time: In ns; that of the last change of the file or of its names, which nobody can set.
+    """
+
+    inode: int
+    size: int
+    modification_time: int
+    change_time: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Make one of what the system tells."""
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class DiskBodyReader:
+    """
+    A body's file, held open: it can be read to its end whatever becomes of its entry.
+
+    Attributes:
+        stamp: From when it was opened; what is read later is of no use if the content has changed since.
+    """
+
+    def __init__(self, descriptor: int, size: int, stamp: Stamp, lane: Lane) -> None:
         # A file that owns its descriptor would complain where the collector of cycles comes to it first.
         self._descriptor: Descriptor | None = Descriptor(descriptor)
         self._file = FileIO(descriptor, "rb", closefd=False)
         self._size = size
+        self.stamp = stamp
         self._lane = lane
         self._position = 0
         self._closing = threading.Lock()
@@ -285,10 +310,20 @@ class DiskBodyReader:
                 self._file.seek(0)
                 body = _read_fully(self._file, self._size)
                 self._file.seek(self._position)
+                self._check_unchanged()
         except (OSError, ValueError) as error:
             raise store_error(error) from error
-        if len(body) != self._size:
-            raise StoreError("a body was cut off")
+        return body
+
+    def load_verified(self, hashers: list[Hasher]) -> bytes:
+        """Give the whole body, if the digest at its end fits; blocks."""
+        with self._closing:
+            self._file.seek(0)
+            body, digest = _read_fully(self._file, self._size), _read_fully(self._file, _DIGEST_SIZE + 1)
+        for hasher in hashers:
+            hasher.update(body)
+        if not any(compare_digest(hasher.digest(), digest) for hasher in hashers):
+            raise StoreError("a body is not what was stored")
         return body
 
     def close(self) -> None:
@@ -296,11 +331,6 @@ class DiskBodyReader:
         with self._closing:
             self._file.close()
             self._descriptor = None
-
-    def stamp(self) -> tuple[int, ...]:
-        """Give what changes when the file does."""
-        status = os.fstat(self._file.fileno())
-        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def check_some(self, hashers: list[Hasher]) -> bool | None:
         """
@@ -329,11 +359,16 @@ class DiskBodyReader:
             with self._closing:
                 data = self._file.read(min(size, self._size - self._position))
                 self._position += len(data)
+                self._check_unchanged()
         except (OSError, ValueError) as error:  # ValueError: it has been closed
             raise store_error(error) from error
-        if not data and self._position < self._size and size > 0:
-            raise StoreError("a body was cut off")
         return data
+
+    def _check_unchanged(self) -> None:
+        now, verified = Stamp.of(os.fstat(self._file.fileno())), self.stamp
+        # Not the change time: it is another once the entry has gone, whose body can be read to its end.
+        if (now.size, now.modification_time) != (verified.size, verified.modification_time):
+            raise StoreError("a body was changed while it was read")
 
 
 def open_body_file(home: Path, identifier: str, size: int, lane: Lane) -> DiskBodyReader | None:
@@ -359,7 +394,7 @@ def open_body_file(home: Path, identifier: str, size: int, lane: Lane) -> DiskBo
     if not stat.S_ISREG(status.st_mode) or status.st_size != size + _DIGEST_SIZE:
         os.close(descriptor)
         return None
-    return DiskBodyReader(descriptor, size, lane)
+    return DiskBodyReader(descriptor, size, Stamp.of(status), lane)
 
 
 def body_files(home: Path) -> list[Path]:

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientPayloadError, web
 
 from aiohttp_cache_middleware import get_cache
+from aiohttp_cache_middleware._stores import DiskStore
 from tests.asking import ask
 from tests.conftest import Origin
 from tests.faults.harness import (
@@ -214,8 +216,6 @@ async def test_a_damaged_body_is_fetched_again_and_the_others_stay(
 async def test_a_body_that_is_cut_while_it_is_read_ends_in_aiohttps_error_not_in_a_short_body(
     make: Make, origin: Origin, directory: Path
 ) -> None:
-    from aiohttp import ClientPayloadError, web
-
     @origin.on("/huge")
     async def huge(request: web.Request) -> web.Response:
         return web.Response(body=bytes(8_000_000))
@@ -231,6 +231,52 @@ async def test_a_body_that_is_cut_while_it_is_read_ends_in_aiohttps_error_not_in
             await response.read()
     async with session.get(origin.url("/huge")) as response:
         assert len(await response.read()) == 8_000_000
+
+
+async def test_a_body_that_is_changed_while_it_is_read_ends_in_aiohttps_error(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    """It has been verified, and is wrong from now on."""
+
+    @origin.on("/huge")
+    async def huge(request: web.Request) -> web.Response:
+        return web.Response(body=bytes(8_000_000))
+
+    session = make()
+    async with session.get(origin.url("/huge")) as response:
+        await response.read()
+    await written(session)
+    async with session.get(origin.url("/huge")) as response:
+        assert await response.content.readexactly(10) == bytes(10)
+        with body_files(directory)[0].open("r+b") as file:
+            file.seek(7_000_000)
+            file.write(b"?")
+        with pytest.raises(ClientPayloadError):
+            await response.read()
+    async with session.get(origin.url("/huge")) as response:
+        assert await response.read() == bytes(8_000_000)
+
+
+async def test_a_body_that_was_verified_while_it_was_new_is_verified_again(
+    make: Make, origin: Origin, directory: Path
+) -> None:
+    """What is changed within one step of the file system's time shows in no stamp."""
+    session = make()
+    await is_right(session, origin, "/large1")
+    await written(session)
+    (body,) = body_files(directory)
+    assert await is_right(session, origin, "/large1")
+    status = body.stat()
+    content = body.read_bytes()
+    with body.open("r+b") as file:
+        file.write(bytes([content[0] ^ 1]))
+    os.utime(body, ns=(status.st_atime_ns, status.st_mtime_ns))
+    store = get_cache(session)._core.store
+    assert isinstance(store, DiskStore)
+    for identifier, stamp in store._bodies._verified.items():
+        now = body.stat()
+        store._bodies._verified[identifier] = stamp._replace(change_time=now.st_ctime_ns)  # as within one step
+    assert not await is_right(session, origin, "/large1")
 
 
 async def test_one_flipped_bit_anywhere_in_a_record_makes_it_a_miss_and_leaves_the_others(

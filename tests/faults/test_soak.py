@@ -29,7 +29,7 @@ WORKERS = 4
 MAX_SIZE = 12_000_000
 
 WORKER = """
-import collections
+import aiohttp, collections
 ends = []
 signal.signal(signal.SIGTERM, lambda *_: ends.append(1))
 
@@ -52,8 +52,13 @@ async def work(seed):
                             await cache.clear()
                 except aiohttp_cache_middleware.StoreError:
                     counts["management that failed"] += 1  # as it may while the store is being damaged
-                with CacheOptions(refresh=dice.random() < 0.2):
-                    hits = [one.from_cache for one in await asyncio.gather(*(fetch(session, path) for _ in range(3)))]
+                try:
+                    with CacheOptions(refresh=dice.random() < 0.2):
+                        asked = await asyncio.gather(*(fetch(session, path) for _ in range(3)))
+                except aiohttp.ClientPayloadError:
+                    counts["bodies damaged while they were read"] += 1
+                    continue
+                hits = [one.from_cache for one in asked]
                 counts["requests"] += 3
                 counts["hits"] += sum(hits)
     print(dict(counts))
