@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from aiohttp_cache_middleware import get_cache
+from aiohttp_cache_middleware._stores._directory import disk_usage
 from tests.conftest import Clock, Origin
 from tests.faults.harness import Make, body_files, database_of, is_right, serve_known_content, start, works_again
 
@@ -116,7 +117,7 @@ async def test_processes_that_are_killed_while_files_are_damaged(make: Make, ori
             counts["killed"] += 1
         else:
             counts[f"damaged: {damage(directory, dice)}"] += 1
-        peak = max(peak, sum(path.stat().st_size for path in directory.glob("v1/**/*") if path.is_file()))
+        peak = max(peak, disk_usage(directory / "v1"))
     for worker in workers:
         worker.send_signal(signal.SIGTERM)
         out, err = await worker.communicate()
