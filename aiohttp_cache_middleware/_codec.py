@@ -22,7 +22,7 @@ from typing import Any, Final
 import msgpack
 
 from ._deflate import deflated, inflated
-from ._model import BodyRef, Entry, Header, RawHeader, StoredResponse, Variant, VariantIndex, Vary, encoded
+from ._model import BodyRef, Entry, RawHeader, StoredResponse, Variant, VariantIndex, Vary, encoded
 from ._packing import pack
 from ._seal import Hasher, hashers
 
@@ -161,10 +161,11 @@ def _facts_of_response(response: StoredResponse, *, compress: bool) -> tuple[int
         kind, body, reference = _RESPONSE_DEFLATED, shorter, ("", response.size)
     else:
         kind, body = _RESPONSE, response.body
-    for fields in (response.headers, response.request_headers):
-        _check_fields(tuple(chain.from_iterable(fields)))
-    raw = response.raw_headers
-    if raw is not None and raw == encoded(response.headers):
+    headers, sent = tuple(chain.from_iterable(response.headers)), tuple(chain.from_iterable(response.request_headers))
+    text = _checked(headers)
+    _checked(sent)
+    raw = None if response.raw_headers is None else tuple(chain.from_iterable(response.raw_headers))
+    if raw is not None and _is_encoded(raw, response, len(headers), text):
         raw = None
     facts: tuple[object, ...] = (
         response.method,
@@ -172,9 +173,9 @@ def _facts_of_response(response: StoredResponse, *, compress: bool) -> tuple[int
         response.status,
         response.reason,
         *response.version,
-        tuple(chain.from_iterable(response.headers)),
-        None if raw is None else tuple(bytes(part) for field in raw for part in field),
-        tuple(chain.from_iterable(response.request_headers)),
+        headers,
+        None if raw is None else tuple(map(bytes, raw)),
+        sent,
         float(response.request_time),
         float(response.response_time),
         float(response.created_time),
@@ -186,6 +187,15 @@ def _facts_of_response(response: StoredResponse, *, compress: bool) -> tuple[int
     if response.set_cookie_time is not None or response.read_bufsize:
         facts = (*facts, response.set_cookie_time, response.read_bufsize)
     return kind, facts, body
+
+
+def _is_encoded(raw: tuple[bytes, ...], response: StoredResponse, count: int, text: str) -> bool:
+    """Tell whether *raw* is what `encoded` makes of the headers: *count* strings and, line by line, *text*."""
+    try:
+        # At once, for a third of the time: no part of *text* holds what joins them.
+        return len(raw) == count and b"\n".join(raw) == text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return response.raw_headers == encoded(response.headers)
 
 
 def _facts_of_index(index: VariantIndex) -> tuple[int, tuple[object, ...], bytes]:
@@ -209,6 +219,7 @@ def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> Store
         and expires_time > -inf
     ):
         raise UndecodableError("facts that can't be")
+    _checked(headers + sent)
     return StoredResponse(
         key=key,
         method=method,
@@ -216,14 +227,14 @@ def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> Store
         status=status,
         reason=reason,
         version=(major, minor),
-        headers=_fields(headers),
+        headers=_pairs(headers),
         request_time=request_time,
         response_time=response_time,
         created_time=created_time,
         expires_time=expires_time,
         body=_body(kind, body, reference),
         raw_headers=None if raw is None else _raw_fields(raw),
-        request_headers=_fields(sent),
+        request_headers=_pairs(sent),
         vary=_vary(vary),
         redirects_to=redirects_to,
         set_cookie_time=set_cookie_time,
@@ -253,11 +264,6 @@ def _vary(vary: Any) -> Vary:
     return tuple(vary)
 
 
-def _fields(flat: tuple[str, ...]) -> tuple[Header, ...]:
-    _check_fields(flat)
-    return _pairs(flat)
-
-
 def _raw_fields(flat: tuple[bytes, ...]) -> tuple[RawHeader, ...]:
     b"".join(flat)  # raises TypeError for anything but bytes
     return _pairs(flat)
@@ -270,11 +276,12 @@ def _pairs(flat: tuple[Any, ...]) -> tuple[tuple[Any, Any], ...]:
     return tuple(zip(parts, parts, strict=False))
 
 
-def _check_fields(flat: tuple[str, ...]) -> None:
-    """Refuse what would be several fields when it is sent again (RFC 9110 §5.5)."""
-    text = "".join(flat)  # raises TypeError for anything but str
-    if "\n" in text or "\r" in text or "\0" in text:
+def _checked(flat: tuple[str, ...]) -> str:
+    """Give the names and values of fields line by line; refuse what would be more of them once sent (RFC 9110 §5.5)."""
+    text = "\n".join(flat)  # raises TypeError for anything but str
+    if text.count("\n") >= max(1, len(flat)) or "\r" in text or "\0" in text:
         raise UnencodableError("a field holds CR, LF or NUL")
+    return text
 
 
 def _check_types(expected: type, *values: object) -> None:

@@ -147,7 +147,7 @@ class Database:
         self._readers: dict[int, Reader] = {}
         self._opening = threading.Lock()
         self._records: Records | None = None
-        self._next_sweep = 0.0
+        self._swept_time, self._sweep_every = 0.0, _SWEEP_WHEN_OPENED
         self._next_look = 0.0
         self.other_bytes = 0
         self.marks = Marks(self.home / _MARKS)
@@ -230,12 +230,12 @@ class Database:
         if not 0 <= self._next_look - now <= _LOOK_EVERY:
             self._next_look = now + _LOOK_EVERY
             _remove(self._abandoned())
-        if not 0 <= self._next_sweep - now <= _SWEEP_EVERY:
-            swept_time, self.other_bytes = self._last_sweep()
-            every = _SWEEP_EVERY if self._next_sweep else _SWEEP_WHEN_OPENED
-            self._next_sweep = swept_time + _SWEEP_EVERY
-            if not 0 <= now - swept_time < every:
+        if not 0 <= now - self._swept_time < self._sweep_every:
+            self._swept_time, self.other_bytes = self._last_sweep()
+            if not 0 <= now - self._swept_time < self._sweep_every:
                 self.sweep()
+            else:
+                self._sweep_every = _SWEEP_EVERY
 
     def sweep(self) -> None:
         """Remove what killed processes left behind, and measure what remains beside the rows."""
@@ -245,7 +245,7 @@ class Database:
         self.records.remove_bodies_without_record()
         arriving = sum(map(_size, self.orphans(_ARRIVING)))
         # What counts as left over may still get its row: it is looked at again once that would have come.
-        self._next_sweep = time.time() + (_ORPHAN_AGE if arriving else _SWEEP_EVERY)
+        self._swept_time, self._sweep_every = time.time(), _ORPHAN_AGE if arriving else _SWEEP_EVERY
         self.other_bytes = self._other_bytes() + arriving
         descriptor = open_private(self.home / _SWEPT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:

@@ -167,7 +167,7 @@ async def test_a_pipe_that_is_put_in_a_files_place_stops_nothing(
     (directory / "v1" / name).unlink(missing_ok=True)
     os.mkfifo(directory / "v1" / name)
     database = get_cache(session)._core.store._opening.database  # type: ignore[attr-defined]
-    database._next_sweep = 0.0
+    database._swept_time = 0.0
     for number in range(2, 5):
         await is_right(session, origin, f"/{number}")
     await asyncio.wait_for(written(session), 5)
