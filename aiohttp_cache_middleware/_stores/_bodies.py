@@ -14,7 +14,7 @@ import re
 import secrets
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from hmac import compare_digest
@@ -292,7 +292,7 @@ class DiskBodyReader:
         self.stamp = stamp
         self._lane = lane
         self._position = 0
-        self._closing = threading.Lock()
+        self._moving = threading.Lock()
 
     @property
     def size(self) -> int:
@@ -306,18 +306,18 @@ class DiskBodyReader:
     def load(self) -> bytes:
         """Give the whole body; blocks."""
         try:
-            with self._closing:
+            with self._at_work() as descriptor:
                 self._file.seek(0)
                 body = _read_fully(self._file, self._size)
                 self._file.seek(self._position)
-                self._check_unchanged()
-        except (OSError, ValueError) as error:
+                self._check_unchanged(descriptor)
+        except OSError as error:
             raise store_error(error) from error
         return body
 
     def load_verified(self, hashers: list[Hasher]) -> bytes:
         """Give the whole body, if the digest at its end fits; blocks."""
-        with self._closing:
+        with self._at_work():
             self._file.seek(0)
             body, digest = _read_fully(self._file, self._size), _read_fully(self._file, _DIGEST_SIZE + 1)
         for hasher in hashers:
@@ -327,10 +327,17 @@ class DiskBodyReader:
         return body
 
     def close(self) -> None:
-        """Give back the file."""
-        with self._closing:
-            self._file.close()
-            self._descriptor = None
+        """Give back the file; a read that is under way, on a disk that stands still perhaps, is not waited for."""
+        self._descriptor = None
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[Descriptor]:
+        """Have the file for oneself; it stays open to the end of the block, though it may be closed meanwhile."""
+        descriptor = self._descriptor
+        if descriptor is None:
+            raise StoreError("a body was closed")
+        with self._moving:
+            yield descriptor
 
     def check_some(self, hashers: list[Hasher]) -> bool | None:
         """
@@ -339,7 +346,7 @@ class DiskBodyReader:
         Returns:
             ``None`` while there is more, then whether the digest at its end fits.
         """
-        with self._closing:
+        with self._at_work():
             end = min(self._size, self._position + _VERIFIED_AT_ONCE)
             if self._position < end:
                 buffer = memoryview(bytearray(_READ_AT_ONCE))
@@ -356,16 +363,16 @@ class DiskBodyReader:
 
     def _read_on(self, size: int) -> bytes:
         try:
-            with self._closing:
+            with self._at_work() as descriptor:
                 data = self._file.read(min(size, self._size - self._position))
                 self._position += len(data)
-                self._check_unchanged()
-        except (OSError, ValueError) as error:  # ValueError: it has been closed
+                self._check_unchanged(descriptor)
+        except OSError as error:
             raise store_error(error) from error
         return data
 
-    def _check_unchanged(self) -> None:
-        now, verified = Stamp.of(os.fstat(self._file.fileno())), self.stamp
+    def _check_unchanged(self, descriptor: Descriptor) -> None:
+        now, verified = Stamp.of(os.fstat(descriptor.number)), self.stamp
         # Not the change time: it is another once the entry has gone, whose body can be read to its end.
         if (now.size, now.modification_time) != (verified.size, verified.modification_time):
             raise StoreError("a body was changed while it was read")
