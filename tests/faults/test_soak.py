@@ -121,8 +121,8 @@ async def test_processes_that_are_killed_while_files_are_damaged(make: Make, ori
     for worker in workers:
         worker.send_signal(signal.SIGTERM)
         out, err = await worker.communicate()
-        assert worker.returncode == 0, err.decode()
-        counts.update(ast.literal_eval(out.decode()))
+        assert worker.returncode in (0, -signal.SIGTERM), err.decode()  # the latter: it had hardly begun
+        counts.update(ast.literal_eval(out.decode() or "{}"))
     session = make(max_size=MAX_SIZE)
     for number in range(20):
         await is_right(session, origin, f"/{number}")
