@@ -278,20 +278,20 @@ async def test_what_another_process_is_fetching_is_not_swept(make: Make, origin:
 
     @origin.on("/held")
     async def held(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": str(2**20)})
+        response = web.StreamResponse(headers={"Content-Length": str(4 * 2**20)})
         await response.prepare(request)
-        await response.write(bytes(700_000))
+        await response.write(bytes(3 * 2**20))
         await gate.wait()
-        await response.write(bytes(2**20 - 700_000))
+        await response.write(bytes(2**20))
         return response
 
     fetching = """
     async def main():
         async with make_cached_session(directory) as session:
             async with session.get(base + "/held") as response:
-                await response.content.readexactly(600_000)
+                await response.content.readexactly(5 * 2**19)
                 print("arriving", flush=True)
-                assert len(await response.content.read()) == 2**20 - 600_000
+                assert len(await response.content.read()) == 3 * 2**19
     asyncio.run(main())
     """
     process = await start(fetching, directory, origin.url(""))
@@ -312,12 +312,16 @@ async def test_what_another_process_is_fetching_is_not_swept(make: Make, origin:
 
 
 async def test_what_killed_processes_left_behind_is_swept(make: Make, origin: Origin, directory: Path) -> None:
+    @origin.on("/huge")
+    async def huge(request: web.Request) -> web.Response:
+        return web.Response(body=bytes(4 * 2**20))
+
     left = """
     async def main():
         async with ClientSession(middlewares=[CacheMiddleware(directory)]) as session:
             await fetch(session, "/1")
-            async with session.get(base + "/large1") as response:
-                await response.content.readexactly(500_000)
+            async with session.get(base + "/huge") as response:
+                await response.content.readexactly(3 * 2**20)
                 await asyncio.sleep(0.3)
                 os.kill(os.getpid(), signal.SIGKILL)
     asyncio.run(main())
