@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 _READ_TIMEOUT: Final = 0.005
 """Seconds that a read on the loop's thread waits for a lock."""
 _READER_CACHE: Final = 2 * 1024  # KiB of pages per reader
-_ORPHAN_AGE: Final = 3600.0  # seconds after which a file that no row knows is left over, and goes
+_ORPHAN_AGE: Final = 120.0  # seconds after which a body that no row knows is left over: writing gives up long before
+_UNTOUCHED: Final = 3600.0  # seconds after which a spool is left over where the system has no locks that tell
 _ARRIVING: Final = 60.0  # seconds for which it counts where it arrives, rather than among what is left over
 _ABANDONED_AGE: Final = (
     1.0  # seconds after which a spool that no process holds is left over: it is new before it is held
@@ -49,7 +50,7 @@ _ABANDONED_AGE: Final = (
 _DATABASE, _TOKEN, _MARKS, _SWEPT = "cache.db", "token", "marks", "swept"
 _ASIDE: Final = 8  # the part of the room that a damaged store may take which was set aside
 _SWEEP_EVERY: Final = 24 * 3600.0  # seconds
-_SWEEP_WHEN_OPENED: Final = 600.0  # seconds since the last sweep: the process before may have been killed
+_SWEEP_WHEN_OPENED: Final = 120.0  # seconds since the last sweep: the process before may have been killed
 _LOOK_EVERY: Final = 1.0  # seconds between two looks for abandoned spools
 # Held until the process ends: closing what another thread was at when the parent forked would wait for ever.
 _left_by_fork: list[object] = []
@@ -229,7 +230,9 @@ class Database:
         now = time.time()
         if not 0 <= self._next_look - now <= _LOOK_EVERY:
             self._next_look = now + _LOOK_EVERY
-            _remove(self._abandoned())
+            if abandoned := self._abandoned():
+                _remove(abandoned)
+                self._sweep_every = min(self._sweep_every, _ORPHAN_AGE)  # who was killed may have left bodies too
         if not 0 <= now - self._swept_time < self._sweep_every:
             self._swept_time, self.other_bytes = self._last_sweep()
             if not 0 <= now - self._swept_time < self._sweep_every:
@@ -245,7 +248,7 @@ class Database:
         self.records.remove_bodies_without_record()
         arriving = sum(map(_size, self.orphans(_ARRIVING)))
         # What counts as left over may still get its row: it is looked at again once that would have come.
-        self._swept_time, self._sweep_every = time.time(), _ORPHAN_AGE if arriving else _SWEEP_EVERY
+        self._swept_time, self._sweep_every = time.time(), _ORPHAN_AGE if self.orphans(0.0) else _SWEEP_EVERY
         self.other_bytes = self._other_bytes() + arriving
         descriptor = open_private(self.home / _SWEPT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
@@ -279,7 +282,7 @@ class Database:
             with contextlib.suppress(OSError):
                 age = time.time() - path.lstat().st_mtime
                 held = is_held(path) if age > _ABANDONED_AGE else True
-                if held is False or (held is None and age > _ORPHAN_AGE):  # None: the system has no such locks
+                if held is False or (held is None and age > _UNTOUCHED):  # None: the system has no such locks
                     abandoned.append(path)
         return abandoned
 
