@@ -44,9 +44,7 @@ _READER_CACHE: Final = 2 * 1024  # KiB of pages per reader
 _ORPHAN_AGE: Final = 120.0  # seconds after which a body that no row knows is left over: writing gives up long before
 _UNTOUCHED: Final = 3600.0  # seconds after which a spool is left over where the system has no locks that tell
 _ARRIVING: Final = 60.0  # seconds for which it counts where it arrives, rather than among what is left over
-_ABANDONED_AGE: Final = (
-    1.0  # seconds after which a spool that no process holds is left over: it is new before it is held
-)
+_ABANDONED_AGE: Final = 1.0  # seconds; a spool is new for a moment before a process holds it
 _DATABASE, _TOKEN, _MARKS, _SWEPT = "cache.db", "token", "marks", "swept"
 _ASIDE: Final = 8  # the part of the room that a damaged store may take which was set aside
 _SWEEP_EVERY: Final = 24 * 3600.0  # seconds
@@ -232,13 +230,11 @@ class Database:
             self._next_look = now + _LOOK_EVERY
             if abandoned := self._abandoned():
                 _remove(abandoned)
-                self._sweep_every = min(self._sweep_every, _ORPHAN_AGE)  # who was killed may have left bodies too
+                self._sweep_every = _ORPHAN_AGE  # who was killed may have left bodies too
         if not 0 <= now - self._swept_time < self._sweep_every:
             self._swept_time, self.other_bytes = self._last_sweep()
             if not 0 <= now - self._swept_time < self._sweep_every:
                 self.sweep()
-            else:
-                self._sweep_every = _SWEEP_EVERY
 
     def sweep(self) -> None:
         """Remove what killed processes left behind, and measure what remains beside the rows."""

@@ -122,8 +122,8 @@ class Queue:
     def is_superseded(self, change: Change) -> bool:
         """Tell whether a change accepted since takes the place of this one, and of its body's file."""
         later = self.pending.get(change.key)
-        if later is None or later is change or change.body_id is None:
-            return False
+        if later is None or later is change or later.if_record is not None or change.body_id is None:
+            return False  # a removal that depends on what is on disk may leave this one there
         return later.body_id != change.body_id  # as that of a response which was only renewed since
 
     def has_room(self, size: int) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from aiohttp_cache_middleware import CacheMiddleware, get_cache
-from aiohttp_cache_middleware._stores import _directory
+from aiohttp_cache_middleware._stores import DiskStore, _directory
 from tests.conftest import Origin
 from tests.faults.harness import Make, body_files, execute, is_right, run, works_again, written
 
@@ -166,8 +166,10 @@ async def test_a_pipe_that_is_put_in_a_files_place_stops_nothing(
     await written(session)
     (directory / "v1" / name).unlink(missing_ok=True)
     os.mkfifo(directory / "v1" / name)
-    database = get_cache(session)._core.store._opening.database  # type: ignore[attr-defined]
-    database._swept_time = 0.0
+    store = get_cache(session)._core.store
+    assert isinstance(store, DiskStore)
+    assert store._opening.database is not None
+    store._opening.database._swept_time = 0.0
     for number in range(2, 5):
         await is_right(session, origin, f"/{number}")
     await asyncio.wait_for(written(session), 5)

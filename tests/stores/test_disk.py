@@ -657,8 +657,8 @@ class TestFilesOfOthers:
         assert isinstance(entry.body, BodyRef)
         for _ in range(3):
             reader = await disk_store.open_body(key_of(1), entry.body)
-            cycle = [reader]
-            cycle.append(cycle)  # type: ignore[arg-type]
+            cycle: list[object] = [reader]
+            cycle.append(cycle)
             del reader, cycle
             asking = asyncio.ensure_future(disk_store.open_body(key_of(1), entry.body))
             await asyncio.sleep(0)

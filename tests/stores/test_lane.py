@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 import weakref
@@ -163,8 +162,8 @@ def test_a_thread_that_dies_is_followed_by_another() -> None:
         raise KeyboardInterrupt
 
     lane.run(die)
-    with contextlib.suppress(RuntimeError):
-        lane._last_thread.join(5)  # type: ignore[union-attr]
+    if (thread := lane._last_thread) is not None:
+        thread.join(5)
     assert lane.submit(lambda: 7).result(timeout=5) == 7
     assert lane.stop(5)
 

@@ -75,6 +75,8 @@ def test_a_body_is_needed_by_what_only_renews_its_response(queue: Queue) -> None
     queue.accept(renewed)
     assert not queue.is_superseded(stored)
     assert queue.landing_size == 10
+    queue.accept(Change("a", if_record=b"what is on disk"))  # which may not be there
+    assert not queue.is_superseded(stored)
     queue.accept(Change("a"))
     assert queue.is_superseded(stored)
     assert queue.is_superseded(renewed)
