@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 
     from ._stores._protocol import BodyReader
 
-PIECE_SIZE = 512 * 1024
-"""
-Bytes read from disk at a time while the caller reads in pieces; a large hit holds two of them, with aiohttp's marks.
-Half as many take half as long again, twice as many gain nothing.
-"""
+PIECE_SIZE = 256 * 1024
+"""Bytes read from disk at a time while the caller reads in pieces; a large hit holds two of them at most."""
 
 WHOLE_PIECE_SIZE = 64 * 1024 * 1024
 """
@@ -371,9 +368,8 @@ class Pump:
     """
     Feeds a stream from a body on disk, in the place of a connection's protocol.
 
-    One read at a time, no task. The stream's own water marks pause and resume it, but the next piece is read while
-    the caller is busy with the one before: memory stays within the marks and two pieces. The reader is closed at the
-    end, on failure, and when nobody needs it any more.
+    One read at a time, no task. The stream's own water marks pause and resume it, so that memory stays within the marks
+    and one piece. The reader is closed at the end, on failure, and when nobody needs it any more.
 
     Args:
         reader: Where the body is; ours to close.
@@ -392,7 +388,6 @@ class Pump:
         self._stream: Callable[[], _DiskStream | None] = lambda: None
         self._is_chunked = False
         self._raw_size: int | None = None
-        self._ahead: asyncio.Future[bytes] | None = None
         self._is_pulling = False
         self._is_closed = False
         self._reading_paused = False
@@ -433,21 +428,15 @@ class Pump:
         self._reading_paused = False
         self._pull()
 
-    def _read_ahead(self) -> None:
-        try:
-            self._ahead = self.reader.read(self.piece_size)
-        except StoreError as error:
-            self._fail(error)
-        else:
-            self._ahead.add_done_callback(_note_failure)  # if nobody wants it any more
-
     def _pull(self) -> None:
         if self._is_pulling or self._reading_paused or self._is_closed:
             return
-        if self._ahead is None:
-            self._read_ahead()
-        if self._ahead is not None:
-            reading, self._ahead, self._is_pulling = self._ahead, None, True
+        try:
+            reading = self.reader.read(self.piece_size)
+        except StoreError as error:
+            self._fail(error)
+        else:
+            self._is_pulling = True
             reading.add_done_callback(self._push)
 
     def _fail(self, cause: BaseException | None) -> None:
@@ -473,7 +462,6 @@ class Pump:
         if self._raw_size is not None:  # of which nobody knows what stands for this part of the body
             _tell_raw_size(stream, round(self._raw_size * self._position / self.reader.size))
         if self._ranges:
-            self._read_ahead()
             self._pull()
         else:
             self.close()
@@ -495,12 +483,6 @@ class Pump:
         if not self._ranges:
             data.extend(self._frames)
         return b"".join(data) if len(data) > 1 else data[0] if data else b""
-
-
-def _note_failure(reading: asyncio.Future[bytes]) -> None:
-    """Take note of how a read went, so that asyncio does not complain where that interests nobody."""
-    if not reading.cancelled():
-        reading.exception()
 
 
 class _DiskStream(StreamReader):

@@ -210,6 +210,27 @@ async def test_progress_shows_on_a_miss_and_on_a_hit(make: Make, path: str) -> N
                 assert response.content.total_bytes == len(whole)
 
 
+async def test_others_have_their_turn_however_fast_a_large_hit_is_read(make: Make, origin: Origin) -> None:
+    origin.text("/", MEGABYTE * 8)
+    session = make()
+    await ask(session, origin.url())
+    await stored(session)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with session.get(origin.url()) as response:
+        others = asyncio.create_task(take_turns())
+        pieces = [piece async for piece in response.content.iter_chunked(1 << 16)]
+        others.cancel()
+    assert b"".join(pieces) == MEGABYTE * 8
+    assert turns >= len(pieces) // 4  # 256 KiB are read from disk at a time
+
+
 # Failures: what plain aiohttp shows, and nothing of it is kept
 
 PART = 700_000

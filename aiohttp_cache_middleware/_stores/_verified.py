@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Final
 
 from .._errors import StoreError
 from .._model import BodyRef
-from ._bodies import BodySeal, DiskBodyReader, Stamp, open_body_file
+from ._bodies import VERIFIED_AT_ONCE, BodySeal, DiskBodyReader, Stamp, open_body_file
 from ._lane import Lane, in_time
 
 _VERIFIED: Final = 1024  # bodies remembered as verified
@@ -40,11 +41,7 @@ class VerifiedBodies:
             return reader
         # Time in a file system goes in steps: what is changed within one of them, once more, has the same stamp.
         tells_changes = time.time_ns() - stamp.change_time > _STEP
-        hashers = self._seal.hashers(body.id)
-        is_whole: bool | None = None
-        while is_whole is None:
-            is_whole = await in_time(self._files.submit(lambda: reader.check_some(hashers)), time.monotonic())
-        if not is_whole:
+        if not await self._verify(reader, body):
             reader.close()
             return None
         if tells_changes:
@@ -52,6 +49,20 @@ class VerifiedBodies:
                 self._verified.clear()
             self._verified[body.id] = stamp
         return reader
+
+    async def _verify(self, reader: DiskBodyReader, body: BodyRef) -> bool:
+        """Tell whether *reader* gives *body* as it was stored; the loop is troubled only where that takes long."""
+        verifying = reader.verify(self._seal.hashers(body.id))
+        try:
+            while True:
+                before = reader.position
+                try:
+                    return await in_time(verifying, time.monotonic())
+                except asyncio.TimeoutError:
+                    if reader.position - before < VERIFIED_AT_ONCE:
+                        raise
+        finally:
+            verifying.cancel()
 
     def load(self, home: Path, body: BodyRef) -> bytes:
         """

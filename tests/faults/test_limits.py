@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -240,6 +242,27 @@ async def test_a_disk_that_stands_still_while_a_body_is_verified_holds_no_reques
         go_on.set()
     await written(session)
     assert await is_right(session, origin, "/large1")
+
+
+@pytest.mark.impatient
+async def test_a_disk_that_is_slow_and_goes_on_is_waited_for(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_sizes(origin)
+    session = make()
+    url = origin.url(f"/sized?n=1&size={40 * MIB}")
+    await ask(session, url)
+    await written(session)
+    check = DiskBodyReader.check_some
+
+    def check_slowly(*arguments: Any) -> bool | None:
+        time.sleep(0.05)  # for 4 MiB
+        return check(*arguments)
+
+    monkeypatch.setattr(DiskBodyReader, "check_some", check_slowly)
+    began = time.monotonic()
+    assert (await ask(session, url)).from_cache
+    assert time.monotonic() - began > 2 * 0.25
 
 
 @pytest.mark.parametrize("times", [1, 5])

@@ -27,7 +27,7 @@ from aiohttp_cache_middleware._model import BodyRef, StoredResponse
 from aiohttp_cache_middleware._stores import DiskStore, _bodies
 from aiohttp_cache_middleware._stores import _database as database_module
 from aiohttp_cache_middleware._stores import _queue as queue_module
-from aiohttp_cache_middleware._stores._bodies import BodyFile
+from aiohttp_cache_middleware._stores._bodies import BodyFile, DiskBodyReader
 from aiohttp_cache_middleware._stores._queue import Change
 from aiohttp_cache_middleware._stores._tier import Marks
 
@@ -667,6 +667,83 @@ class TestFilesOfOthers:
             del asking
         await disk_store.flush()
         gc.collect()
+
+
+class TestReadingLargeBodies:
+    """From memory where the system has them there, from the disk in a thread otherwise."""
+
+    @staticmethod
+    async def opened(store: DiskStore, body: bytes) -> DiskBodyReader:
+        put(store, 1, body=body)
+        await store.flush()
+        entry = await store.get(key_of(1))
+        assert isinstance(entry, StoredResponse)
+        assert isinstance(entry.body, BodyRef)
+        reader = await store.open_body(key_of(1), entry.body)
+        assert isinstance(reader, DiskBodyReader)
+        return reader
+
+    @staticmethod
+    async def pieces(reader: DiskBodyReader, size: int) -> list[bytes]:
+        pieces = []
+        while piece := await reader.read(size):
+            pieces.append(piece)
+        return pieces
+
+    @pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="the system tells nobody what it has in memory")
+    async def test_what_the_system_has_in_memory_needs_no_thread(self, disk_store: DiskStore) -> None:
+        body = os.urandom(MIB + 5)
+        reader = await self.opened(disk_store, body)
+        with contextlib.closing(reader):
+            first = reader.read(1000)
+            assert first.done()
+            assert b"".join([await first, *await self.pieces(reader, 100_000)]) == body
+
+    @pytest.mark.parametrize("how", ["dropped from memory", "unknown to the system", "in use", "told of no byte"])
+    async def test_every_other_way_gives_the_same(
+        self, disk_store: DiskStore, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
+        body = os.urandom(MIB + 5)
+        reader = await self.opened(disk_store, body)
+        with contextlib.closing(reader):
+            first = b""
+            match how:
+                case "dropped from memory" if hasattr(os, "posix_fadvise"):
+                    os.fsync(reader._file.fileno())
+                    os.posix_fadvise(reader._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                case "unknown to the system":
+                    monkeypatch.setattr(_bodies, "_CAN_READ_NOWAIT", False)
+                case "in use":
+                    reader._moving.acquire()
+                    reading = reader.read(1000)
+                    assert not reading.done()
+                    reader._moving.release()
+                    first = await reading
+                case _:  # as some versions of Linux told the end of a file that was not in memory
+                    monkeypatch.setattr(os, "preadv", lambda *arguments: 0, raising=False)
+            assert b"".join([first, *await self.pieces(reader, 100_000)]) == body
+
+    async def test_reading_and_loading_do_not_disturb_each_other(self, disk_store: DiskStore) -> None:
+        body = os.urandom(MIB + 5)
+        reader = await self.opened(disk_store, body)
+        with contextlib.closing(reader):
+            first = await reader.read(1000)
+            assert reader.load() == body
+            assert b"".join([first, *await self.pieces(reader, 300_000)]) == body
+
+    @pytest.mark.parametrize("size", [1000, 300_000], ids=["from memory", "by the thread"])
+    async def test_a_body_that_was_changed_meanwhile_or_closed_is_not_read_on(
+        self, disk_store: DiskStore, directory: Path, size: int
+    ) -> None:
+        reader = await self.opened(disk_store, os.urandom(MIB))
+        await reader.read(size)
+        (path,) = directory.glob("v1/bodies/*/*")
+        os.utime(path, ns=(1, 1))
+        with pytest.raises(StoreError, match="changed"):
+            await reader.read(size)
+        reader.close()
+        with pytest.raises(StoreError, match="closed"):
+            await reader.read(size)
 
 
 class TestBodiesThatAreGone:
