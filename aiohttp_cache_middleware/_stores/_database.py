@@ -145,6 +145,7 @@ class Database:
         # By thread; a thread that ended leaves its reader to the next one with its identifier.
         self._readers: dict[int, Reader] = {}
         self._opening = threading.Lock()
+        self._closing = threading.Lock()  # by two threads at once, and neither is the last, who takes the log in
         self._records: Records | None = None
         self._swept_time, self._sweep_every = 0.0, _SWEEP_WHEN_OPENED
         self._next_look = 0.0
@@ -297,16 +298,18 @@ class Database:
     def close_records(self) -> None:
         """Close the writer's connection; in its thread. It opens again when it is next used."""
         if self._records is not None:
-            self._records.close()
-            self._records.close_held()  # of a thread that has ended without coming here
+            with self._closing:
+                self._records.close()
+                self._records.close_held()  # of a thread that has ended without coming here
 
     def close(self) -> None:
         """Close everything but the writer's connection; from any thread."""
         with self._opening:
             spare, self._spare = self._spare, None
-        for reader in (spare, *self._readers.copy().values()):
-            if reader is not None:
-                reader.close()
+        with self._closing:
+            for reader in (spare, *self._readers.copy().values()):
+                if reader is not None:
+                    reader.close()
         self.marks.close()
 
     def leave_to_parent(self, *, is_writer_at_rest: bool) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from zlib import crc32
 
 import pytest
@@ -29,6 +29,7 @@ from aiohttp_cache_middleware._stores import _database as database_module
 from aiohttp_cache_middleware._stores import _queue as queue_module
 from aiohttp_cache_middleware._stores._bodies import BodyFile, DiskBodyReader
 from aiohttp_cache_middleware._stores._queue import Change
+from aiohttp_cache_middleware._stores._records import Records
 from aiohttp_cache_middleware._stores._tier import Marks
 
 from .samples import Clock, a_response, key_of
@@ -903,6 +904,31 @@ class TestTheEnd:
         lanes = disk_store._lanes
         threads = [lane._last_thread for lane in (lanes.writer, lanes.opener, lanes.files)]
         assert [thread.is_alive() for thread in threads if thread is not None] == [False] * 3
+
+    @pytest.mark.parametrize("how", ["aclose", "close_now"])
+    async def test_its_connections_are_closed_one_after_the_other(
+        self, disk_store: DiskStore, directory: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
+        """Of two that close at once none is the last for SQLite, and the log would stay."""
+        happened: list[str] = []
+
+        def slowly(close: Callable[[Any], None]) -> Callable[[Any], None]:
+            def closing(connection: Any) -> None:
+                happened.append("begins")
+                time.sleep(0.05)
+                close(connection)
+                happened.append("ends")
+
+            return closing
+
+        put(disk_store, 1)
+        await disk_store.flush()
+        for connection in (database_module.Reader, Records):
+            monkeypatch.setattr(connection, "close", slowly(connection.close))
+        await disk_store.aclose() if how == "aclose" else disk_store.close_now()
+        assert happened == ["begins", "ends"] * (len(happened) // 2)
+        assert len(happened) >= 4
+        assert not list(directory.glob("v1/*-wal"))
 
     async def test_a_removal_does_not_fail_for_what_failed_before(self, disk_store: DiskStore) -> None:
         put(disk_store, 1)
