@@ -42,7 +42,7 @@ def test_a_scenario_in_a_tiny_configuration(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_scenario(name: str, tmp_path: Path) -> None:
-    report = run(tmp_path, "--only", name)
+    report = run(tmp_path, "--only", name, "--least")
 
     assert f"## {name}" in report
     assert figures_of(report)

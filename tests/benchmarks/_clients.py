@@ -96,6 +96,7 @@ class Kind:
         is_cache: Whether it is a cache (the floor counts as one where hits are compared).
         is_persistent: Whether another process finds what it stored.
         modules: What has to be installed.
+        scenarios: Where it takes part; none: everywhere.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Kind:
     is_cache: bool = True
     is_persistent: bool = True
     modules: tuple[str, ...] = ()
+    scenarios: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[str]:

@@ -1,16 +1,17 @@
 """
-The least that a cache has to do, for want of which no figure can get better: no rules, no safety, nothing but the work.
+The least that a cache has to do (``--least``): no rules, no safety, nothing but the work.
 
 Each leaves out what makes a cache right (freshness, `Vary`, credentials, checksums, identical requests at once, files
-that are damaged); what a cache takes beyond these is the price of that.
+that are damaged); what a cache takes beyond these is the price of that, and no cache takes less.
 """
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, closing
 from hashlib import blake2b
 from pathlib import Path
@@ -26,6 +27,9 @@ from aiohttp_cache_middleware._response import CachedResponse, replay
 from ._clients import Aiohttp, Client, Kind, floor
 
 LINGER = 0.02  # seconds that the writer waits for company
+PIECE = 1 << 20  # bytes of a large body that are written at once
+WAITING = 4 * PIECE  # bytes of one that may wait for the disk
+READ_AT_ONCE = 1 << 18  # bytes of one, on a hit
 
 
 def key_of(request: ClientRequest) -> str:
@@ -152,9 +156,63 @@ async def from_rows(directory: Path) -> AsyncIterator[Client]:
         await rows.aclose()
 
 
+class Copying(Aiohttp):
+    """Copies a body to a file while it is read, and reads it from there the next time; all in a thread."""
+
+    def __init__(self, session: aiohttp.ClientSession, directory: Path) -> None:
+        super().__init__(session)
+        self.directory = directory
+        self._waiting = 0
+
+    async def stream(self, url: str) -> AsyncGenerator[bytes, None]:
+        path = self.directory / blake2b(url.encode(), digest_size=20).hexdigest()
+        chunks = self._from_file(path) if path.exists() else self._copied(super().stream(url), path)
+        async for chunk in chunks:
+            yield chunk
+
+    async def _from_file(self, path: Path) -> AsyncGenerator[bytes, None]:
+        yield b""
+        with path.open("rb", buffering=0) as file:
+            while chunk := await asyncio.to_thread(file.read, READ_AT_ONCE):
+                yield chunk
+
+    async def _copied(self, chunks: AsyncGenerator[bytes, None], path: Path) -> AsyncGenerator[bytes, None]:
+        pieces: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
+        thread = threading.Thread(target=self._write, args=(path, pieces))
+        thread.start()
+        gathered: list[bytes] = []
+        async for chunk in chunks:
+            gathered.append(chunk)
+            self._waiting += len(chunk)
+            if len(gathered) * len(chunk) >= PIECE:
+                pieces.put(gathered)
+                gathered = []
+            while self._waiting > WAITING:
+                await asyncio.sleep(0.001)
+            yield chunk
+        pieces.put(gathered)
+        pieces.put([])
+        await asyncio.to_thread(thread.join)
+
+    def _write(self, path: Path, pieces: "queue.SimpleQueue[list[bytes]]") -> None:
+        with path.open("wb", buffering=0) as file:
+            while some := pieces.get():
+                file.write(b"".join(some)) if not hasattr(os, "writev") else os.writev(file.fileno(), some)
+                self._waiting -= sum(map(len, some))
+
+
+@asynccontextmanager
+async def from_files(directory: Path) -> AsyncIterator[Client]:
+    async with aiohttp.ClientSession() as session:
+        yield Copying(session, directory)
+
+
+HITS = ("hot", "random", "concurrent", "processes")
+
 LEAST = (
-    Kind("floor, empty TraceConfig", behind_a_trace_config, is_persistent=False),
-    Kind("least: a response of a row in memory", from_memory, is_persistent=False),
-    Kind("least: a response of a row in SQLite", from_rows),
+    Kind("floor, empty TraceConfig", behind_a_trace_config, is_persistent=False, scenarios=("hot", "concurrent")),
+    Kind("least: a row in memory", from_memory, is_persistent=False, scenarios=("hot", "concurrent", "miss")),
+    Kind("least: a row in SQLite", from_rows, scenarios=(*HITS, "miss")),
+    Kind("least: a body in a file", from_files, scenarios=("large",)),
 )
-"""Kinds of `limits`, which are no caches to be used."""
+"""Kinds that are no caches to be used."""

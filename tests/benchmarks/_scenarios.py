@@ -21,7 +21,6 @@ from aiohttp_cache_middleware._policy import Reuse, policy_for
 
 from . import _worker
 from ._clients import Client, Kind
-from ._limits import LEAST
 from ._measure import Figure, each, lag_of_the_loop, seconds, summarize, turns
 from ._origin import reached_origin
 
@@ -185,7 +184,7 @@ async def concurrent(bench: Bench) -> AsyncGenerator[Figure, None]:
 async def miss(bench: Bench) -> AsyncGenerator[Figure, None]:
     """Responses that are stored, alone and fifty at once, against a request without a cache."""
     numbers = itertools.count()
-    kinds = [kind for kind in bench.kinds if kind.name != "floor"]
+    kinds = [kind for kind in bench.kinds if not kind.name.startswith("floor")]
     for size, at_once in ((1_000, 1), (1_000, 50), (1_000_000, 1), (1_000_000, 50)):
         batch = bench.times(100 if size < 1_000_000 else max(10, at_once), at_once)
         elapsed: dict[str, list[float]] = defaultdict(list)
@@ -215,40 +214,6 @@ async def until_headers_and_first_byte(client: Client, url: str) -> tuple[float,
         headers = time.perf_counter() - started
         await anext(chunks)
         return headers, time.perf_counter() - started
-
-
-@scenario
-async def limits(bench: Bench) -> AsyncGenerator[Figure, None]:
-    """The same beside the least that a cache has to do (`_limits`): hits, first touches, stored misses."""
-    kinds = [*(kind for kind in bench.kinds if kind.name in ("plain aiohttp", "floor", "disk", "memory")), *LEAST]
-    hot, numbers = at(bench.origin, 1_000), itertools.count()
-    touched = [at(bench.origin, 2_000, f"touched-{number}") for number in range(bench.times(3_000, 5))]
-    for kind in kinds:  # what another client has stored, so that nothing of it is in memory
-        if kind.is_persistent:
-            async with kind.open(bench.room(kind.name, "limits")) as client:
-                for url in touched:
-                    await client.get(url)
-    samples: dict[tuple[str, str], list[float]] = defaultdict(list)
-    async with bench.opened("limits", kinds) as clients:
-        for name, client in clients.items():
-            await client.get(hot)
-            if name in ("floor", *(kind.name for kind in kinds if kind.is_persistent)):
-                for url in touched if name == "floor" else ():
-                    await client.get(url)
-                for url in touched:
-                    samples["first touch of 2 KB", name].append(await seconds(client.get(url)))
-        for name, client in turns(clients, bench.times(20, 1)):
-            if name != "plain aiohttp":
-                samples["hit 1 KB", name] += await each(partial(client.get, hot), bench.times(100, 2))
-            if not name.startswith("floor"):
-                for at_once in (1, 50):
-                    urls = [at(bench.origin, 1_000, next(numbers)) for _ in range(bench.times(50, 2))]
-                    for some in (urls[start : start + at_once] for start in range(0, len(urls), at_once)):
-                        took = await seconds(asyncio.gather(*(client.get(url) for url in some)))
-                        samples[f"stored miss 1 KB, {at_once} at once", name].append(took / len(some))
-    for (what, name), found in samples.items():
-        base = "plain aiohttp" if what.startswith("stored") else "floor"
-        yield summarize(what, name, found, unit="µs", scale=MICROSECONDS, base=base)
 
 
 @scenario

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ._clients import KINDS, Client
+from ._limits import LEAST
 from ._measure import each, lag_of_the_loop, seconds
 
 Result = dict[str, Any]
@@ -123,7 +124,7 @@ async def run(job: str, client: str, directory: Path, **arguments: object) -> Re
 
 
 async def main(job: str, client: str, directory: str, arguments: dict[str, Any]) -> Result:
-    kind = next(kind for kind in KINDS if kind.name == client)
+    kind = next(kind for kind in (*KINDS, *LEAST) if kind.name == client)
     async with kind.open(Path(directory)) as opened:
         return await JOBS[job](opened, **arguments)
 
