@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientPayloadError, web
+from aiohttp import ClientPayloadError
 
 from aiohttp_cache_middleware import get_cache
 from aiohttp_cache_middleware._stores import DiskStore
@@ -219,10 +219,7 @@ async def test_a_damaged_body_is_fetched_again_and_the_others_stay(
 async def test_a_body_that_is_cut_while_it_is_read_ends_in_aiohttps_error_not_in_a_short_body(
     make: Make, origin: Origin, directory: Path
 ) -> None:
-    @origin.on("/huge")
-    async def huge(request: web.Request) -> web.Response:
-        return web.Response(body=bytes(8_000_000))
-
+    origin.text("/huge", bytes(8_000_000))
     session = make()
     async with session.get(origin.url("/huge")) as response:
         assert len(await response.read()) == 8_000_000
@@ -241,10 +238,7 @@ async def test_a_body_that_is_changed_while_it_is_read_ends_in_aiohttps_error(
 ) -> None:
     """It has been verified, and is wrong from now on."""
 
-    @origin.on("/huge")
-    async def huge(request: web.Request) -> web.Response:
-        return web.Response(body=bytes(8_000_000))
-
+    origin.text("/huge", bytes(8_000_000))
     session = make()
     async with session.get(origin.url("/huge")) as response:
         await response.read()

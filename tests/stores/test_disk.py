@@ -571,6 +571,26 @@ class TestBodies:
         assert [path for path in (*left, known, young, *foreign) if path.exists()] == [known, young, *foreign]
         assert (await store.verify()).ok
 
+    async def test_what_a_killed_process_left_goes_though_another_has_swept_before_its_time(
+        self, disk_store: DiskStore, directory: Path
+    ) -> None:
+        """Its spool tells that it was killed; a body of it goes two minutes later, not with the next day's sweep."""
+        put(disk_store, 1)
+        await disk_store.flush()
+        database = disk_store._opening.database
+        assert database is not None
+        (folder := directory / "v1" / "bodies" / "ab").mkdir()
+        left = [directory / "v1" / "spool" / "1.part", folder / f"{'0' * 30}.body"]
+        for path in left:
+            path.write_bytes(b"?")
+            os.utime(path, (0, 0))
+        for seconds_ago in (60, 121):  # since the last sweep, whoever made it
+            os.utime(directory / "v1" / "swept", (time.time() - seconds_ago,) * 2)
+            database._swept_time, database._next_look = 0.0, 0.0
+            put(disk_store, 2)
+            await disk_store.flush()
+            assert [path.exists() for path in left] == [False, seconds_ago == 60]
+
     @pytest.mark.parametrize("how", ["swept", "repaired"])
     async def test_a_body_without_record_goes(
         self, disk_store: DiskStore, directory: Path, make_disk_store: Make, how: str
