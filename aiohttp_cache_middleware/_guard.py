@@ -77,11 +77,11 @@ class GuardedStore:
             return None
 
     def put(
-        self, key: str, entry: Entry, *, tag: str, useless_in: float | None = None, spool: BodySpool | None = None
+        self, key: str, entry: Entry, *, tag: str, is_kept_stale: bool = True, spool: BodySpool | None = None
     ) -> bool:
         """Tell whether the entry was accepted."""
         try:
-            return self._store.put(key, entry, tag=tag, useless_in=useless_in, spool=spool)
+            return self._store.put(key, entry, tag=tag, is_kept_stale=is_kept_stale, spool=spool)
         except Exception as error:  # noqa: BLE001
             self.failed(error)
             return False

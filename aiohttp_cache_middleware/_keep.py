@@ -14,7 +14,7 @@ from aiohttp import ClientError, hdrs
 from ._flights import READ_AHEAD, Flight
 from ._guard import logger
 from ._key import gives_away, stored_request_headers, stored_response_headers, stored_url, url_tag
-from ._model import FOREVER, BodyRef, OriginResponse, StoredResponse, VariantIndex, Vary
+from ._model import BodyRef, OriginResponse, StoredResponse, VariantIndex, Vary
 from ._policy import PARTIAL, REDIRECTS, DoNotStore, Store, Storing, selecting_values, selects
 from ._response import CachedResponse, is_decoded, is_left_unread, raised_read_bufsize, replay, whole_body
 from ._scope import Hop, RequestScope
@@ -334,13 +334,12 @@ class Keeper:
             self._refused(arriving, body, USELESS_PART)
             return
         new, spool = (new, None) if isinstance(body, bytes) else (new.replace(body=b""), body)
-        useless_in = None if storing.worth_keeping_stale else storing.expires_time - self._core.clock()
         placement = place(exchange.key, existing, new)
         accepted = True
         for key, entry in placement.puts:
             if isinstance(entry, StoredResponse):
                 accepted = self._core.guarded.put(
-                    key, entry, tag=self._tag(exchange), useless_in=useless_in, spool=spool
+                    key, entry, tag=self._tag(exchange), is_kept_stale=storing.worth_keeping_stale, spool=spool
                 )
             elif accepted:
                 accepted = self._core.guarded.put(key, entry, tag=self._tag(exchange))
@@ -414,10 +413,9 @@ class Keeper:
                 hop.drop()
                 continue
             stored = hop.response.replace(expires_time=expires_time, redirects_to=led_to.url)
-            useless_in = None if expires_time == FOREVER else expires_time - self._core.clock()
             placement = place(hop.key, self._core.guarded.peek(hop.key), stored)
             for key, entry in placement.puts:
-                self._core.guarded.put(key, entry, tag=hop.tag, useless_in=useless_in)
+                self._core.guarded.put(key, entry, tag=hop.tag, is_kept_stale=False)
             for key in placement.deletes:
                 self._core.guarded.delete(key)
             self._core.counters.stores += 1

@@ -427,7 +427,7 @@ class Management:
                 entry = entry if expires_time == entry.expires_time else entry.replace(expires_time=expires_time)
             return entry if now < entry.expires_time else None
 
-        _, removed = await self._core.store.rewrite(change)
+        _, removed = await self._core.store.rewrite(change, expired_by=now if expiration is None else None)
         return removed
 
     async def verify(self, *, repair: bool = False) -> Report:

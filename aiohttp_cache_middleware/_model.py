@@ -259,6 +259,11 @@ Entry: TypeAlias = StoredResponse | VariantIndex
 """What a store keeps under a key."""
 
 
+def has_expired(entry: Entry, now: float) -> bool:
+    """Tell whether *entry* is a response that is not fresh any more; an index does not expire."""
+    return isinstance(entry, StoredResponse) and entry.expires_time <= now
+
+
 class OriginResponse(NamedTuple):
     """
     What the policies know of a response that has just come from the origin.

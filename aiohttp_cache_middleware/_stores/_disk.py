@@ -212,15 +212,14 @@ class DiskStore:
         entry: Entry,
         *,
         tag: str,
-        useless_in: float | None = None,
+        is_kept_stale: bool = True,
         spool: BodySpool | None = None,
     ) -> bool:
         """Accept *entry* for storing; refuses while the store fails (`StoreError`) and when too much is queued."""
         try:
             self._backoff.raise_while_failing()
             spool = spool if spool is not None else self._spool_if_large(entry)
-            useless_time = None if useless_in is None else self._clock() + useless_in
-            change = Change(key, entry, tag, useless_time)
+            change = Change(key, entry, tag, is_kept_stale=is_kept_stale)
             if not self._has_room(change.size, spool):
                 return False
             if isinstance(spool, DiskSpool) and isinstance(entry, StoredResponse):
@@ -325,9 +324,11 @@ class DiskStore:
         """Iterate over all entries, a page at a time; what can't be read is left out."""
         return self._management.scan()
 
-    async def rewrite(self, change: Callable[[str, Entry], Entry | None]) -> tuple[int, int]:
-        """Apply *change* to every entry; what can't be read is removed and not counted."""
-        return await self._management.rewrite(change)
+    async def rewrite(
+        self, change: Callable[[str, Entry], Entry | None], *, expired_by: float | None = None
+    ) -> tuple[int, int]:
+        """Apply *change* to every entry, or to the expired ones; what can't be read is removed and not counted."""
+        return await self._management.rewrite(change, expired_by=expired_by)
 
     async def count(self) -> int:
         """Number of stored responses."""

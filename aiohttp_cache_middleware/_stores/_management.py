@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .._codec import Codec, UndecodableError, UnencodableError
 from .._errors import StoreError
-from .._model import BodyRef, Entry, StoredResponse
+from .._model import BodyRef, Entry, StoredResponse, has_expired
 from ._directory import disk_usage
 from ._faults import is_damage
 from ._protocol import Report
 from ._queue import Change
+from ._rows import KEPT_STALE, expire_time
 from ._tier import Tier
 from ._verified import VerifiedBodies
 from ._writing import WriteBehind
 
 if TYPE_CHECKING:
     from ._database import Database
+    from ._records import Place, Records, Rewritten
 
 _PAGE: Final = 128  # records per step
 
@@ -60,35 +62,49 @@ class Management:
                 return
             after = last
 
-    async def rewrite(self, change: Callable[[str, Entry], Entry | None]) -> tuple[int, int]:
-        """Apply *change* to every entry; what can't be read is removed and not counted."""
-        after: int | None = -1
-        last_row = await self._last_row()
+    async def rewrite(
+        self, change: Callable[[str, Entry], Entry | None], *, expired_by: float | None = None
+    ) -> tuple[int, int]:
+        """Apply *change* to every entry, or to the expired ones; what can't be read is removed and not counted."""
         replaced = removed = 0
 
-        def rewrite(key: str, record: object) -> object:
+        def rewrite(key: str, record: object) -> Rewritten:
             nonlocal removed
             try:
                 entry = self._codec.decode(key, record)
-                new = change(key, entry)
+                new = entry if expired_by is not None and not has_expired(entry, expired_by) else change(key, entry)
                 if new is not None:
-                    return record if new is entry else self._codec.encode(key, new)
+                    written = record if new is entry else self._codec.encode(key, new)
+                    return written, expire_time(new, is_kept_stale=False)
             except (UndecodableError, UnencodableError):
                 return None
             removed += isinstance(entry, StoredResponse)
             return None
 
-        while after is not None:
-            start = after
+        async def apply(after: Place, page: Callable[[Records, Place], Sequence[tuple[Place, str, object]]]) -> None:
+            nonlocal replaced
+            while True:
 
-            def page(database: Database) -> tuple[int | None, int]:
-                last, changed = database.records.rewrite(start, _PAGE, last_row, rewrite)  # noqa: B023 (called in this round)
-                database.marks.change(key for key, _ in changed)
-                self._tier.clear()
-                return last, sum(record is not None for _, record in changed)
+                def step(database: Database, after: Place = after) -> tuple[Place | None, int]:
+                    last, changed, count = database.records.rewrite(lambda: page(database.records, after), rewrite)
+                    database.marks.change(changed)
+                    self._tier.clear()
+                    return last, count
 
-            after, count = await self._writing.run(page)
-            replaced += count
+                last, count = await self._writing.run(step)
+                replaced += count
+                if last is None:
+                    return
+                after = last
+
+        if expired_by is None:
+            last_row = await self._last_row()
+            await apply(-1, lambda records, after: records.page(after, _PAGE, last_row))
+        else:
+            for base in (0.0, KEPT_STALE):
+                # A second more: the sums have fewer digits than a time. Whether it has expired, the entry tells.
+                before = base + expired_by + 1.0
+                await apply((base, -1), lambda records, after: records.expired(after, before, _PAGE))  # noqa: B023 (called in this round)
         return replaced, removed
 
     async def count(self) -> int:

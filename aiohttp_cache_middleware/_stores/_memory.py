@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from .._errors import StoreError
-from .._model import BodyRef, Entry, StoredResponse
+from .._model import BodyRef, Entry, StoredResponse, has_expired
 from ._protocol import BodyReader, BodySpool, Report
 
 _OVERHEAD: Final = 1024
@@ -22,7 +22,7 @@ _OVERHEAD: Final = 1024
 class _Kept(NamedTuple):
     entry: Entry
     tag: str
-    useless_time: float | None
+    is_kept_stale: bool
     size: int
 
 
@@ -83,15 +83,14 @@ class MemoryStore:
         entry: Entry,
         *,
         tag: str,
-        useless_in: float | None = None,
+        is_kept_stale: bool = True,
         spool: BodySpool | None = None,
     ) -> bool:
         """Keep *entry*, its body in memory."""
         if spool is not None and isinstance(entry, StoredResponse):
             entry = entry.replace(body=spool.load())
             spool.discard()
-        useless_time = None if useless_in is None else self._clock() + useless_in
-        kept = _Kept(entry, tag, useless_time, _size(entry))
+        kept = _Kept(entry, tag, is_kept_stale, _size(entry))
         if self._max_size is not None and kept.size > self._max_size // 2:
             return False
         with self._lock:
@@ -143,17 +142,21 @@ class MemoryStore:
         for item in items:
             yield item
 
-    async def rewrite(self, change: Callable[[str, Entry], Entry | None]) -> tuple[int, int]:
-        """Apply *change* to every entry."""
+    async def rewrite(
+        self, change: Callable[[str, Entry], Entry | None], *, expired_by: float | None = None
+    ) -> tuple[int, int]:
+        """Apply *change* to every entry, or to those that have expired."""
         replaced = removed = 0
         with self._lock:
             for key, kept in list(self._kept.items()):
+                if expired_by is not None and not has_expired(kept.entry, expired_by):
+                    continue
                 new = change(key, kept.entry)
                 if new is None:
                     self._forget(key)
                     removed += isinstance(kept.entry, StoredResponse)
                 elif new is not kept.entry:
-                    changed = _Kept(new, kept.tag, None, _size(new))
+                    changed = kept._replace(entry=new, size=_size(new))
                     self._size += changed.size - kept.size
                     self._kept[key] = changed
                     replaced += 1
@@ -192,7 +195,7 @@ class MemoryStore:
         if self._max_size is None or self._size <= self._max_size:
             return
         now = self._clock()
-        useless = [k for k, kept in self._kept.items() if kept.useless_time is not None and kept.useless_time < now]
+        useless = [k for k, kept in self._kept.items() if not kept.is_kept_stale and has_expired(kept.entry, now)]
         for key in (*useless, *list(self._kept)):
             if self._size <= self._max_size:
                 return

@@ -117,7 +117,7 @@ class Store(Protocol):
         entry: Entry,
         *,
         tag: str,
-        useless_in: float | None = None,
+        is_kept_stale: bool = True,
         spool: BodySpool | None = None,
     ) -> bool:
         """
@@ -125,8 +125,8 @@ class Store(Protocol):
 
         Args:
             tag: Groups entries of one URL, for `tagged`.
-            useless_in: Seconds from now after which the entry is of no use even for revalidation;
-                ``None``: it stays until replaced, removed or evicted.
+            is_kept_stale: Whether it is of use when it has expired, for revalidation perhaps; else it goes then before
+                others do.
             spool: Where the body is; it takes the place of ``entry.body`` and is used up whatever the answer.
         """
 
@@ -162,9 +162,14 @@ class Store(Protocol):
     def scan(self) -> AsyncIterator[tuple[str, Entry]]:
         """Iterate over all entries, a page at a time, off the loop; bodies may be left out (``b""``)."""
 
-    async def rewrite(self, change: Callable[[str, Entry], Entry | None]) -> tuple[int, int]:
+    async def rewrite(
+        self, change: Callable[[str, Entry], Entry | None], *, expired_by: float | None = None
+    ) -> tuple[int, int]:
         """
         Apply *change* to every entry, off the loop: the same object keeps it, another replaces it, ``None`` removes it.
+
+        Args:
+            expired_by: Only to responses that have expired by this POSIX time, which takes no look at the others.
 
         Returns:
             How many were replaced and how many removed (of the latter only responses count, not indexes).

@@ -27,6 +27,7 @@ class Change:
 
     Attributes:
         entry: What `get` gives meanwhile; ``None``: it has been deleted.
+        is_kept_stale: Whether the entry is of use when it has expired.
         body: A body that is landing.
         is_touch: Whether only the store time is renewed.
         if_record: The entry is deleted only if its record is still this one.
@@ -38,15 +39,15 @@ class Change:
         key: str,
         entry: Entry | None = None,
         tag: str = "",
-        useless_time: float | None = None,
         *,
+        is_kept_stale: bool = True,
         is_touch: bool = False,
         if_record: bytes | None = None,
     ) -> None:
         self.key = key
         self.entry = entry
         self.tag = tag
-        self.useless_time = useless_time
+        self.is_kept_stale = is_kept_stale
         self.is_touch = is_touch
         self.if_record = if_record
         self.body: Future[BodyFile] | None = None

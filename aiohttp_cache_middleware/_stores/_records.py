@@ -9,18 +9,24 @@ goes through connections of its own (`_database`).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
 import diskcache
 
 from ._bodies import BodyFile, body_name, is_body_name, remove_body_file
 from ._directory import open_private
 from ._faults import DamagedError, Refused
-from ._rows import Delete, Put, Touch
+from ._rows import KEPT_STALE, Delete, Put, Touch
 from ._schema import MAX_RECORD, PAGE_SIZE, SETTINGS, wal_room
+
+Expired: TypeAlias = tuple[float, int]
+"""Where a record is among those that expire: (what its row says of when, row)."""
+Rewritten: TypeAlias = tuple[object, float | None] | None
+"""What becomes of a record: (record, when it expires), or ``None`` to remove it."""
+Place = TypeVar("Place")
 
 IN_ROW: Final = 1  # diskcache's MODE_RAW
 IN_FILE: Final = 2  # diskcache's MODE_BINARY
@@ -199,6 +205,16 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         ).fetchall()
         return rows
 
+    def expired(self, after: Expired, before: float, size: int) -> list[tuple[Expired, str, object]]:
+        """Give (where it is, key, record) of up to *size* records that follow *after* and expire *before* then."""
+        rows = self._sql(
+            "SELECT expire_time, rowid, key, CASE WHEN length(value) <= ? THEN value END FROM Cache"
+            " WHERE (expire_time, rowid) > (?, ?) AND expire_time < ? AND mode = 1 AND raw = 1"
+            " ORDER BY expire_time, rowid LIMIT ?",
+            (MAX_RECORD, *after, before, size),
+        ).fetchall()
+        return [((expires, rowid), key, record) for expires, rowid, key, record in rows]
+
     def holds(self, key: str, record: object) -> bool:
         """Tell whether *record*, as `page` gave it, is still what is under *key*."""
         return bool(
@@ -209,30 +225,37 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         )
 
     def rewrite(
-        self, after: int, size: int, last_row: int, change: Any
-    ) -> tuple[int | None, list[tuple[str, bytes | None]]]:
+        self, page: Callable[[], Sequence[tuple[Place, str, object]]], change: Callable[[str, object], Rewritten]
+    ) -> tuple[Place | None, list[str], int]:
         """
-        Apply *change* to the next *size* records, as `page` gives them, in one transaction.
+        Apply *change* to the records of *page*, in one transaction.
 
         Args:
-            change: ``change(key, record)`` gives the new record, ``None`` to remove it, or the same object.
+            page: Gives them, as `page` or `expired` do.
+            change: ``change(key, record)`` gives the new record and when it expires, or ``None`` to remove it.
 
         Returns:
-            The last row seen (``None`` at the end), and what changed: (key, new record or ``None``).
+            Where the last one is (``None`` at the end), the keys that changed, and how many of them were replaced.
         """
-        changed: list[tuple[str, bytes | None]] = []
+        changed: list[str] = []
+        replaced = 0
         with self._transact() as (sql, cleanup):
-            rows = self.page(after, size, last_row)
-            for rowid, key, record in rows:
+            rows = page()
+            for _, key, record in rows:
                 new = change(key, record)
+                if new is not None and new[0] is record:
+                    continue
                 if new is None:
                     self._delete(key, sql, cleanup)
-                elif new is not record:
-                    # What it was useless after need not hold for the new one.
-                    sql("UPDATE Cache SET value = ?, expire_time = NULL WHERE rowid = ?", (new, rowid))
-                if new is not record:
-                    changed.append((key, new))
-        return (rows[-1][0] if rows else None), changed
+                else:
+                    sql(
+                        "UPDATE Cache SET value = ?, expire_time = ? + CASE WHEN expire_time < ? THEN 0 ELSE ? END"
+                        " WHERE key = ? AND raw = 1",
+                        (*new, KEPT_STALE, KEPT_STALE, key),
+                    )
+                    replaced += 1
+                changed.append(key)
+        return (rows[-1][0] if rows else None), changed, replaced
 
     def remove_all(self, last_row: int, block: int = 10_000) -> bool:
         """Remove up to *block* rows with their files, up to *last_row*; tell whether there were any."""
@@ -307,7 +330,7 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         for put in puts:
             if (body := put.body) is not None:
                 values += (body.id, now, None, now, 0, put.key, body.size, IN_FILE, body.name, None)
-            values += (put.key, now, put.useless_time, now, int(put.is_index), put.tag, 0, IN_ROW, None, put.record)
+            values += (put.key, now, put.expire_time, now, int(put.is_index), put.tag, 0, IN_ROW, None, put.record)
         rows = _listed(_ROW, len(values) // _ROW.count("?"))
         sql(f"INSERT INTO Cache({_COLUMNS}) VALUES {rows} {_REPLACE}", values)  # noqa: S608 (placeholders)
         return [key for (key,) in existing]

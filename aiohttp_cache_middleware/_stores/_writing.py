@@ -19,7 +19,7 @@ from ._faults import Backoff, is_busy, store_error
 from ._lane import Lane
 from ._opening import Opening
 from ._queue import BATCH, Change, Queue
-from ._rows import Delete, Put, Touch
+from ._rows import Delete, Put, Touch, expire_time
 
 if TYPE_CHECKING:
     from ._database import Database
@@ -252,7 +252,8 @@ class WriteBehind:
             self._lost = error if isinstance(error, StoreError) else StoreError(str(error))
             return None
         is_index = isinstance(entry, VariantIndex)
-        return Put(change.key, record, change.tag, change.useless_time, is_index, body, change.body_id)
+        expires = expire_time(entry, is_kept_stale=change.is_kept_stale)
+        return Put(change.key, record, change.tag, expires, is_index, body, change.body_id)
 
     def _give_up(self, batch: list[Change], error: StoreError) -> None:
         """Drop what was to be stored; what was to be removed stays in the queue."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from math import inf
 
 import pytest
 
 from aiohttp_cache_middleware._model import BodyRef, Entry, StoredResponse, Variant, VariantIndex
 from aiohttp_cache_middleware._stores import Store
 
-from .samples import Clock, a_response, key_of
+from .samples import T0, Clock, a_response, key_of
 
 LARGE = os.urandom(700_000)
 
@@ -197,7 +198,7 @@ async def test_a_body_of_an_older_response_leaves_the_newer_entry_alone(store: S
 
 
 async def test_what_is_useless_is_still_there_until_its_room_is_needed(store: Store, clock: Clock) -> None:
-    store.put(key_of(1), a_response(1), tag="tag", useless_in=10)
+    store.put(key_of(1), a_response(1), tag="tag", is_kept_stale=False)
     await store.flush()
     clock.advance(1000)
     assert await store.get(key_of(1)) == a_response(1)
@@ -241,6 +242,33 @@ async def test_rewriting_keeps_replaces_and_removes(store: Store) -> None:
     assert await store.get(key_of(2)) is None
     assert await store.get("f" * 40) is None
     assert await store.count() == 200
+
+
+@pytest.mark.parametrize("is_kept_stale", [True, False])
+async def test_rewriting_what_has_expired_looks_at_nothing_else(store: Store, is_kept_stale: bool) -> None:
+    expires = [T0 + 10, T0 + 20 - 1e-3, T0 + 20, T0 + 20 + 1e-3, T0 + 30, inf, 0.0, -1e9, 1e300]
+    for number, expires_time in enumerate(expires * 40):
+        entry = a_response(number, expires_time=expires_time)
+        store.put(key_of(number), entry, tag="tag", is_kept_stale=is_kept_stale)
+    store.put("f" * 40, VariantIndex("http://example.org/", ()), tag="tag")
+    seen: list[float] = []
+
+    def remove(key: str, entry: Entry) -> Entry | None:
+        assert isinstance(entry, StoredResponse)
+        seen.append(entry.expires_time)
+        return None if entry.expires_time > 0 else entry
+
+    assert await store.rewrite(remove, expired_by=T0 + 20) == (0, 120)
+    assert sorted(seen) == sorted([T0 + 10, T0 + 20 - 1e-3, T0 + 20, 0.0, -1e9] * 40)
+    assert await store.count() == 6 * 40
+
+
+@pytest.mark.parametrize("is_kept_stale", [True, False])
+async def test_what_was_rewritten_expires_at_its_new_time(store: Store, is_kept_stale: bool) -> None:
+    store.put(key_of(1), a_response(1, expires_time=T0 + 10), tag="tag", is_kept_stale=is_kept_stale)
+    await store.rewrite(lambda _, entry: entry.replace(expires_time=T0 + 20))  # type: ignore[union-attr]
+    assert await store.rewrite(lambda *_: None, expired_by=T0 + 15) == (0, 0)
+    assert await store.rewrite(lambda *_: None, expired_by=T0 + 25) == (0, 1)
 
 
 async def test_clearing_removes_everything(store: Store) -> None:

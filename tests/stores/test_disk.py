@@ -32,7 +32,7 @@ from aiohttp_cache_middleware._stores._queue import Change
 from aiohttp_cache_middleware._stores._records import Records
 from aiohttp_cache_middleware._stores._tier import Marks
 
-from .samples import Clock, a_response, key_of
+from .samples import T0, Clock, a_response, key_of
 
 MIB = 1024 * 1024
 Make = Callable[..., DiskStore]
@@ -98,8 +98,8 @@ class TestRoom:
         store = make_disk_store(max_size=4 * MIB)
         for number in range(10):
             clock.advance(1)
-            useless_in = 5 if number == 7 else None
-            store.put(key_of(number), a_response(number, body=os.urandom(200_000)), tag="", useless_in=useless_in)
+            entry = a_response(number, body=os.urandom(200_000), expires_time=T0 + 5)
+            store.put(key_of(number), entry, tag="", is_kept_stale=number != 7)
         clock.advance(60)
         for number in range(10, 40):
             clock.advance(1)
