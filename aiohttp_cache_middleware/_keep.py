@@ -141,7 +141,7 @@ class Keeper:
     def keep_hops(self, exchange: Exchange, led_to: StoredResponse) -> None:
         """Store the hops that led to a response which is stored."""
         if hops := self._hops_that_end_here(exchange, led_to.status, led_to.fields):
-            self._keep_hops(hops, led_to)
+            self._keep_hops(exchange, hops, led_to)
 
     async def hop_arrives(self, exchange: Exchange, response: CachedResponse) -> None:
         """Wait for the body of a redirect: aiohttp does not read it when it follows, so what is late is lost."""
@@ -350,7 +350,7 @@ class Keeper:
             return
         self._core.counters.stores += 1
         self._core.flights.note_cacheable(flight.key)
-        self._keep_hops(hops, template)
+        self._keep_hops(exchange, hops, template)
         flight.land(stored=True)
 
     def _beside_stored(self, exchange: Exchange, new: StoredResponse) -> tuple[StoredResponse | None, Entry | None]:
@@ -406,9 +406,13 @@ class Keeper:
         )
         capture.hurry()
 
-    def _keep_hops(self, hops: tuple[Hop, ...], led_to: StoredResponse) -> None:
+    def _keep_hops(self, exchange: Exchange, hops: tuple[Hop, ...], led_to: StoredResponse) -> None:
         expires_time = led_to.expires_time
         for hop in hops:
+            if hop.key == exchange.key:
+                # It led to its own URL, by way of a cookie: what it led to is stored in its place.
+                hop.flight.land(stored=True)
+                continue
             if hop.response is None:
                 hop.drop()
                 continue

@@ -21,7 +21,7 @@ from ._manage import Management
 from ._model import BodyRef
 from ._options import CacheOptions, Settings, active_block, merged
 from ._origin import UNUSABLE, Origin
-from ._policy import Complete, Forward, GatewayTimeout, Reuse, Revalidate
+from ._policy import REDIRECTS, Complete, Forward, GatewayTimeout, Reuse, Revalidate
 from ._request import Uncacheable, asked_for, is_untouchable
 from ._response import CachedResponse, cached_class, gateway_timeout, replay
 from ._scope import scope_of
@@ -159,7 +159,7 @@ class CacheMiddleware(Management):
             case Reuse():
                 if inquiry.is_plain:
                     self._inquiries.remember(exchange.request, inquiry)
-                response = await self._reuse(exchange, decision)
+                response = None if _leads_in_a_circle(exchange, decision) else await self._reuse(exchange, decision)
                 return response if response is not None else await self._without(exchange)
             case Revalidate() | Complete() | Forward():
                 return await self._origin.fetch(exchange, decision)
@@ -168,7 +168,7 @@ class CacheMiddleware(Management):
                 return gateway_timeout(exchange.request, decision.why)
 
     async def _without(self, exchange: Exchange) -> ClientResponse:
-        """Answer though what is stored can't be used: its body is gone, or the filter rejects it."""
+        """Answer though what is stored can't be used: its body is gone, the filter rejects it, it leads in a circle."""
         core, inquiry = self._core, exchange.inquiry
         decision = core.policy.decide(inquiry.asked.request, (), inquiry.rules, core.clock(), secret=inquiry.secret)
         if isinstance(decision, GatewayTimeout):
@@ -264,6 +264,16 @@ class CacheMiddleware(Management):
         finally:
             if reader is not None:
                 reader.close()
+
+
+def _leads_in_a_circle(exchange: Exchange, reuse: Reuse) -> bool:
+    """
+    Tell whether a redirect has answered the caller's call at this URL before.
+
+    The origin may answer otherwise now, for a cookie it has set on the way, or since one of two redirects was stored.
+    """
+    scope = exchange.scope
+    return scope is not None and reuse.stored.status in REDIRECTS and scope.is_redirected(exchange.key)
 
 
 def _replayed(

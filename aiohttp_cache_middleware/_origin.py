@@ -26,7 +26,7 @@ from ._guard import logger
 from ._keep import Keeper
 from ._key import url_tag
 from ._model import OriginResponse, StoredResponse
-from ._policy import PARTIAL, Complete, Forward, Reuse, Revalidate, ToOrigin, selects
+from ._policy import PARTIAL, REDIRECTS, Complete, Forward, Reuse, Revalidate, ToOrigin, selects
 from ._response import CachedResponse, adopt, gateway_timeout, hand_over_cookies, show_fields, timer_of
 from ._variants import variant_key
 
@@ -267,6 +267,8 @@ class Origin:
             return arrival.response
         core.counters.misses += not exchange.is_background
         response.cache_key = exchange.key
+        if origin.status in REDIRECTS and exchange.scope is not None:
+            exchange.scope.is_redirected(exchange.key)
         try:
             await self._invalidate(exchange, origin)
             self._update_by_head(exchange, origin)

@@ -51,11 +51,13 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
         options: The `CacheOptions` that came as ``trace_request_ctx``.
         arrived: The hop that arrived last; it is followed, or it is the caller's response.
         followed: Hops that were followed, oldest first.
+        redirected: Keys of requests that were answered by a redirect, stored or not.
     """
 
     # Defaults of the class: most requests change neither, and each costs a hit its time.
     arrived: Hop | None = None
     followed: tuple[Hop, ...] = ()
+    redirected: frozenset[str] = frozenset()
 
     session: ClientSession | None = None
     token: Token[RequestScope | None] | None = None
@@ -87,6 +89,12 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
         if self.arrived is not None:
             self.followed += (self.arrived,)
             self.arrived = None
+
+    def is_redirected(self, key: str) -> bool:
+        """Note that a redirect answers the request with *key*; tell whether one has before."""
+        is_known = key in self.redirected
+        self.redirected |= {key}
+        return is_known
 
     def take_followed(self) -> tuple[Hop, ...]:
         """Give the hops that led here; whoever takes them stores or drops them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, TooManyRedirects, web
+from aiohttp import ClientSession, CookieJar, TooManyRedirects, web
 from aiohttp.test_utils import TestServer
 
 from aiohttp_cache_middleware import CacheMiddleware, CacheOptions, MemoryStore, cache_trace_config, get_cache
@@ -341,3 +341,55 @@ async def test_a_hop_in_the_middle_is_not_what_another_led_to(make: Make, origin
         await ask(session, origin.url("/1"))
     assert (origin.count_of("/1"), origin.count_of("/2"), origin.count_of("/3")) == (2, 1, 2)
     assert await get_cache(session).redirects.get(origin.url("/1")) == origin.url("/3")
+
+
+def cookie_gate(origin: Origin, path: str, by_way_of: str, **headers: str) -> None:
+    """Have *path* answered once *by_way_of* has set a cookie, as sites do that want to know whether one comes back."""
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    @origin.on(path)
+    async def answer(request: web.Request) -> web.Response:
+        if "seen" in request.cookies:
+            return web.Response(text="the page", headers=fields)
+        return redirection(by_way_of, path, fields)
+
+    if by_way_of != path:
+
+        @origin.on(by_way_of)
+        async def set_cookie(request: web.Request) -> web.Response:
+            return redirection(path, by_way_of, fields)
+
+    def redirection(to: str, here: str, fields: dict[str, str]) -> web.Response:
+        cookie = {"Set-Cookie": "seen=1; Path=/"} if here == by_way_of else {}
+        return web.Response(status=302, headers={"Location": to, **cookie, **fields})
+
+
+@pytest.mark.parametrize("by_way_of", ["/page", "/cookie"])
+@pytest.mark.parametrize("options", [{}, {"allowed_codes": (200, 302)}, {"cache_control": True}], ids=str)
+async def test_a_page_that_redirects_to_itself_until_it_has_set_a_cookie(
+    make: Make, origin: Origin, by_way_of: str, options: dict[str, Any]
+) -> None:
+    cookie_gate(origin, "/page", by_way_of, Cache_Control="max-age=60")
+    session = make(cookie_jar=CookieJar(unsafe=True), **options)
+    first = await ask(session, origin.url("/page"))
+    assert await first.text() == "the page"
+    assert len(first.history) == (1 if by_way_of == "/page" else 2)
+    reached = origin.count
+    for _ in range(2):
+        response = await ask(session, origin.url("/page"))
+        assert (await response.text(), response.from_cache) == ("the page", True)
+    assert origin.count == reached
+
+
+async def test_redirects_that_lead_in_a_circle_since_one_was_stored_are_asked_for_again(
+    make: Make, origin: Origin
+) -> None:
+    redirect(origin, "/old", "/new")
+    session = make()
+    await ask(session, origin.url("/old"))
+    redirect(origin, "/new", "/old")
+    del origin.handlers["/old"]
+    await get_cache(session).delete(origin.url("/new"))
+    for hit in (False, True):
+        response = await ask(session, origin.url("/new"))
+        assert (str(response.url), response.status, response.from_cache) == (origin.url("/old"), 200, hit)
