@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_FIRST_MOMENT, _LAST_MOMENT = -62_135_596_800.0, 253_402_300_799.0
+"""POSIX times between which there are datetimes."""
+
 DRAIN_PATIENCE = 10.0
 """Seconds for which closing waits for background work."""
 
@@ -296,7 +299,8 @@ class Management:
         if expiration is None:
             return None
         if expiration.moment is not None:
-            return datetime.fromtimestamp(expiration.moment, timezone.utc)
+            # As a float `datetime.max` is rounded up to the year 10000.
+            return datetime.fromtimestamp(min(max(expiration.moment, _FIRST_MOMENT), _LAST_MOMENT), timezone.utc)
         return -1 if expiration.seconds == FOREVER else expiration.seconds
 
     @expire_after.setter

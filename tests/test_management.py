@@ -323,6 +323,8 @@ async def test_a_wrong_expiration_changes_nothing(
         (60, 60),
         (timedelta(minutes=1), 60),
         (NOW, NOW),
+        (datetime.max, datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc)),
+        (datetime.min, datetime.min.replace(tzinfo=timezone.utc)),
         ("Tue, 14 Nov 2023 22:13:20 GMT", NOW),
         (-1, -1),
         (None, None),
