@@ -134,9 +134,18 @@ class Keeper:
             self._core.guarded.failed(error)
             may_keep = False
         if may_keep:
-            self._core.guarded.put(stored.key, stored, tag=self._tag(exchange))
+            self._core.guarded.put(stored.key, self._without_ignored(stored), tag=self._tag(exchange))
         else:
             self._core.guarded.delete(stored.key)
+
+    def hold_renewed_hop(self, exchange: Exchange, stored: StoredResponse, flight: Flight) -> None:
+        """Keep a redirect in hand that the origin has renewed: it lives as long as what it leads to now."""
+        if exchange.scope is None:  # nobody will tell
+            flight.land(stored=False)
+            return
+        exchange.scope.arrived = hop = Hop(exchange.key, self._tag(exchange), flight)
+        if not gives_away(stored.fields, self._core.settings.ignored_params):
+            hop.response = self._without_ignored(stored)
 
     def keep_hops(self, exchange: Exchange, led_to: StoredResponse) -> None:
         """Store the hops that led to a response which is stored."""
@@ -160,6 +169,12 @@ class Keeper:
         return url_tag(exchange.asked.request.url, exchange.secret, self._core.settings.ignored_params)
 
     # --- may it be stored? ---
+
+    def _without_ignored(self, stored: StoredResponse) -> StoredResponse:
+        ignored = self._core.settings.ignored_params
+        if not ignored or hdrs.CONTENT_LOCATION not in stored.fields:
+            return stored
+        return stored.replace(headers=stored_response_headers(stored.headers, ignored), raw_headers=None)
 
     def _gives_away(self, response: CachedResponse) -> str | None:
         ignored = self._core.settings.ignored_params

@@ -271,9 +271,10 @@ class Origin:
             exchange.scope.is_redirected(exchange.key)
         try:
             await self._invalidate(exchange, origin)
-            self._update_by_head(exchange, origin)
-            if origin.status in (PARTIAL, NOT_MODIFIED) and arrival.tampered is None:
-                self._update_by_answer(exchange, origin)
+            if arrival.tampered is None:
+                self._update_by_head(exchange, origin)
+                if origin.status in (PARTIAL, NOT_MODIFIED):
+                    self._update_by_answer(exchange, origin)
             storing = self._keeper.receive(exchange, response, origin, flight, arrival.tampered)
             shown = core.policy.shown_on_forward(
                 arrival.decision, origin.status, storing, core.clock(), collapsed=exchange.is_collapsed
@@ -295,8 +296,13 @@ class Origin:
             freshened, reuse = confirmed
             replayed = await self._reuse(exchange, reuse, validated=True)
             if replayed is not None:
-                self._keeper.renew(exchange, freshened)
-                arrival.flight.land(stored=True)
+                if arrival.tampered is not None:
+                    arrival.flight.land(stored=False)
+                elif freshened.redirects_to is not None:
+                    self._keeper.hold_renewed_hop(exchange, freshened, arrival.flight)
+                else:
+                    self._keeper.renew(exchange, freshened)
+                    arrival.flight.land(stored=True)
                 hand_over_cookies(arrival.response, replayed)
                 return replayed
         # The origin confirmed what is not there (any more): ask for the whole response.

@@ -13,7 +13,7 @@ from yarl import URL
 
 from aiohttp_cache_middleware import CacheOptions, get_cache
 from tests.asking import ask, is_hit
-from tests.conftest import Origin
+from tests.conftest import Clock, Origin
 
 Make = Callable[..., ClientSession]
 
@@ -265,3 +265,46 @@ async def test_an_ignored_parameter_is_not_written_down_as_where_a_request_came_
     await ask(session, origin.url("/a"), headers={"Referer": origin.url("/b?token=SECRET&c=1")})
     (stored,) = await get_cache(session).responses.values()
     assert stored.request_headers["Referer"] == origin.url("/b?c=1")
+
+
+@pytest.mark.parametrize("http", [False, True], ids=["options", "HTTP"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_what_was_asked_with_credentials_from_behind_the_cache_renews_nothing(
+    make: Make, origin: Origin, clock: Clock, method: str, http: bool
+) -> None:
+    async def authorize(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        request.headers["Authorization"] = "Bearer alice"
+        return await handler(request)
+
+    @origin.on("/a")
+    async def answer(request: web.Request) -> web.Response:
+        fields = {"ETag": '"1"', "X-User": request.headers.get("Authorization", "nobody")}
+        if "If-None-Match" in request.headers:
+            return web.Response(status=304, headers=fields)
+        return web.Response(text="for all", headers=fields)
+
+    everybody = make(expire_after=10, cache_control=http)
+    await ask(everybody, origin.url("/a"))
+    clock.advance(11)
+    async with ClientSession(middlewares=[get_cache(everybody), authorize]) as alices:
+        response = await ask(alices, origin.url("/a"), method)
+        assert (response.status, response.headers["X-User"]) == (200, "Bearer alice")
+    (stored,) = await get_cache(everybody).responses.values()
+    assert (stored.headers["X-User"], stored.is_expired) == ("nobody", True)
+
+
+@pytest.mark.parametrize("http", [False, True], ids=["options", "HTTP"])
+async def test_an_ignored_parameter_is_not_written_down_when_a_response_is_renewed(
+    make: Make, origin: Origin, clock: Clock, http: bool
+) -> None:
+    @origin.on("/a")
+    async def answer(request: web.Request) -> web.Response:
+        fields = {"ETag": '"1"', "Content-Location": f"/a?{request.query_string}&c=1"}
+        return web.Response(status=304 if "If-None-Match" in request.headers else 200, headers=fields)
+
+    session = make(expire_after=10, ignored_params=["token"], cache_control=http)
+    await ask(session, origin.url("/a?token=ALICE"))
+    clock.advance(11)
+    assert await is_hit(session, origin.url("/a?token=BOB"))
+    assert (await ask(session, origin.url("/a"))).headers["Content-Location"] == "/a?c=1"
+    assert origin.count == 2

@@ -181,6 +181,30 @@ async def test_a_hop_lives_as_long_as_what_it_led_to(make: Make, origin: Origin,
     assert (origin.count_of("/1"), origin.count_of("/2")) == (2, 2)
 
 
+async def test_a_hop_that_is_revalidated_lives_as_long_as_what_it_led_to(
+    make: Make, origin: Origin, clock: Clock
+) -> None:
+    @origin.on("/1")
+    async def answer(request: web.Request) -> web.Response:
+        if request.headers.get("If-None-Match") == '"1"':
+            return web.Response(status=304, headers={"ETag": '"1"'})
+        return web.Response(status=302, headers={"Location": "/2", "ETag": '"1"'})
+
+    session = make(urls_expire_after={"127.0.0.1:*/2": 10})
+    await ask(session, origin.url("/1"))
+    clock.advance(10)
+    (hop,) = (await ask(session, origin.url("/1"))).history
+    assert hop.from_cache  # type: ignore[attr-defined]
+    (hop,) = (await ask(session, origin.url("/1"))).history
+    assert hop.expires == NOW + timedelta(seconds=20)  # type: ignore[attr-defined]
+    assert (origin.count_of("/1"), origin.count_of("/2")) == (2, 2)
+    clock.advance(10)
+    origin.text("/2", status=404)
+    for _ in range(2):  # it leads to nothing that is stored: so it is not renewed
+        await ask(session, origin.url("/1"))
+    assert origin.count_of("/1") == 4
+
+
 async def test_options_of_a_request_hold_for_all_its_hops(make: Make, origin: Origin) -> None:
     redirect(origin, "/1", "/2")
     session = make()
