@@ -143,7 +143,8 @@ class Keeper:
         if exchange.scope is None:  # nobody will tell
             flight.land(stored=False)
             return
-        exchange.scope.arrived = hop = Hop(exchange.key, self._tag(exchange), flight)
+        hop = Hop(self, exchange.key, self._tag(exchange), flight)
+        exchange.scope.arrive(hop)
         if not gives_away(stored.fields, self._core.settings.ignored_params):
             hop.response = self._without_ignored(stored)
 
@@ -154,7 +155,7 @@ class Keeper:
 
     async def hop_arrives(self, exchange: Exchange, response: CachedResponse) -> None:
         """Wait for the body of a redirect: aiohttp does not read it when it follows, so what is late is lost."""
-        hop = None if exchange.scope is None else exchange.scope.arrived
+        hop = None if exchange.scope is None else exchange.scope.arrived_of(self)
         if hop is not None and hop.response is None:
             with suppress(asyncio.TimeoutError, ClientError):
                 await asyncio.wait_for(response.content.wait_eof(), HOP_PATIENCE)
@@ -387,7 +388,7 @@ class Keeper:
     def _hops_that_end_here(self, exchange: Exchange, status: int, fields: MultiMapping[str]) -> tuple[Hop, ...]:
         """Take the hops that led to a response; none, if that is a redirect which leads on."""
         leads_on = status in REDIRECTS and hdrs.LOCATION in fields
-        return () if exchange.scope is None or leads_on else exchange.scope.take_followed()
+        return () if exchange.scope is None or leads_on else exchange.scope.take_followed(self)
 
     def _hold_hop(
         self,
@@ -399,8 +400,8 @@ class Keeper:
         flight: Flight,
     ) -> None:
         """Keep a redirect in hand until it is known whether it was followed, and to what."""
-        hop = Hop(exchange.key, self._tag(exchange), flight)
-        scope.arrived = hop
+        hop = Hop(self, exchange.key, self._tag(exchange), flight)
+        scope.arrive(hop)
         template = self._template(exchange, response, origin, storing)
 
         def keep(body: bytes | BodySpool) -> None:

@@ -21,6 +21,7 @@ class Hop:
     A redirect that is stored once it has led to a response that is.
 
     Attributes:
+        owner: Whose it is: a session may have several caches.
         flight: Who waits for it.
         response: What to store; ``None`` until its body has arrived.
         key: Its primary key.
@@ -29,7 +30,8 @@ class Hop:
 
     response: StoredResponse | None = None
 
-    def __init__(self, key: str, tag: str, flight: Flight) -> None:
+    def __init__(self, owner: object, key: str, tag: str, flight: Flight) -> None:
+        self.owner = owner
         self.key = key
         self.tag = tag
         self.flight = flight
@@ -49,13 +51,13 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
     Attributes:
         session: The session it belongs to; a request that another session makes meanwhile is not in it.
         options: The `CacheOptions` that came as ``trace_request_ctx``.
-        arrived: The hop that arrived last; it is followed, or it is the caller's response.
+        arrived: The hop that arrived last, of each cache; it is followed, or it is the caller's response.
         followed: Hops that were followed, oldest first.
         redirected: Keys of requests that were answered by a redirect, stored or not.
     """
 
     # Defaults of the class: most requests change neither, and each costs a hit its time.
-    arrived: Hop | None = None
+    arrived: tuple[Hop, ...] = ()
     followed: tuple[Hop, ...] = ()
     redirected: frozenset[str] = frozenset()
 
@@ -79,16 +81,25 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
             # A request that is closed in another context than it began in has left this one behind.
             with suppress(ValueError):
                 _SCOPE.reset(token)
-        if self.arrived is not None or self.followed:
+        if self.arrived or self.followed:
             self.follow()
-            for hop in self.take_followed():
+            hops, self.followed = self.followed, ()
+            for hop in hops:
                 hop.drop()
+
+    def arrive(self, hop: Hop) -> None:
+        """Take a redirect, in place of one that came before to the same request (of a middleware that retries)."""
+        self.arrived = (*[one for one in self.arrived if one.owner is not hop.owner], hop)
+
+    def arrived_of(self, owner: object) -> Hop | None:
+        """Give the hop that arrived last and is *owner*'s."""
+        return next((one for one in self.arrived if one.owner is owner), None)
 
     def follow(self) -> None:
         """Note that aiohttp follows the hop that arrived last."""
-        if self.arrived is not None:
-            self.followed += (self.arrived,)
-            self.arrived = None
+        if self.arrived:
+            self.followed += self.arrived
+            self.arrived = ()
 
     def is_redirected(self, key: str) -> bool:
         """Note that a redirect answers the request with *key*; tell whether one has before."""
@@ -96,10 +107,11 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
         self.redirected |= {key}
         return is_known
 
-    def take_followed(self) -> tuple[Hop, ...]:
-        """Give the hops that led here; whoever takes them stores or drops them."""
-        hops, self.followed = self.followed, ()
-        return hops
+    def take_followed(self, owner: object) -> tuple[Hop, ...]:
+        """Give the hops of *owner* that led here; he stores or drops them."""
+        hops = self.followed
+        self.followed = tuple([one for one in hops if one.owner is not owner])
+        return tuple([one for one in hops if one.owner is owner])
 
 
 _SCOPE: ContextVar[RequestScope | None] = ContextVar("aiohttp_cache_middleware_scope", default=None)

@@ -417,3 +417,16 @@ async def test_redirects_that_lead_in_a_circle_since_one_was_stored_are_asked_fo
     for hit in (False, True):
         response = await ask(session, origin.url("/new"))
         assert (str(response.url), response.status, response.from_cache) == (origin.url("/old"), 200, hit)
+
+
+async def test_each_of_two_caches_of_one_session_keeps_its_own_hops(origin: Origin) -> None:
+    redirect(origin, "/1", "/2")
+    caches = [CacheMiddleware(store=MemoryStore()) for _ in range(2)]
+    session = ClientSession(trace_configs=[cache_trace_config(cache=cache) for cache in caches])
+    async with session:
+        await ask(session, origin.url("/1"))
+        for cache in (None, *caches):
+            if cache is not None:
+                await cache.clear()
+            response = await ask(session, origin.url("/1"))
+            assert (response.from_cache, len(response.history), origin.count) == (True, 1, 2)
