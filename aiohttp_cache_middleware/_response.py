@@ -278,7 +278,10 @@ class CachedResponse(ClientResponse):
             "raw_size": _raw_size(replay.stored),
         }
         if self._released:
-            self._content = content = memory_stream(b"", **options)
+            arrived = replay.body if isinstance(replay.body, bytes) else b""
+            self._content = content = memory_stream(arrived, **options)
+            if self._body is not None:
+                content.read_nowait()  # read() has taken it
             super()._notify_content()
             return content
         body = replay.body() if callable(replay.body) else replay.body

@@ -212,6 +212,12 @@ async def read_after_the_block(response: ClientResponse) -> Any:
     return response.closed, await response.text(), await response.read()
 
 
+async def what_the_stream_tells_after_the_block(response: ClientResponse) -> Any:
+    async with response:
+        await response.read()
+    return response.content.total_bytes, response.content.at_eof(), response.content.is_eof()
+
+
 async def stream_after_the_block(response: ClientResponse) -> Any:
     async with response:
         pass
@@ -269,7 +275,8 @@ READING: list[tuple[str, Observe]] = [
         first_twice_the_same, by_readline, by_lines, by_readuntil, by_readexactly, beyond_the_end, by_read, by_readany,
         by_chunks_of_700, by_any, by_wire_chunks, after_partly_reading, at_the_end, text, text_as_latin_1,
         text_with_errors_replaced, json, json_of_any_type, json_with_a_parser, encoding, read_after_release,
-        read_after_close, read_after_the_block, stream_after_the_block, stream_after_reading,
+        read_after_close, read_after_the_block, what_the_stream_tells_after_the_block, stream_after_the_block,
+        stream_after_reading,
     )
 ]  # fmt: skip
 
