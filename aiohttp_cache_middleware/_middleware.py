@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -239,7 +240,7 @@ class CacheMiddleware(Management):
         except Exception as error:  # noqa: BLE001 (the first rule)
             core.guarded.failed(error)
             shown = ()
-        response = _replayed(exchange, reuse, now, reader, shown)
+        response = _replayed(exchange.request, reuse, now, reader, shown)
         if not exchange.is_background:
             core.counters.hits += 1
             core.counters.stale_hits += reuse.is_stale
@@ -253,14 +254,23 @@ class CacheMiddleware(Management):
         return response
 
     async def _passes_filter(self, exchange: Exchange, reuse: Reuse) -> bool:
-        """Ask the filter, with a response of its own: what it reads or closes, the caller does not notice."""
+        """
+        Ask the filter about what is stored, whatever of it the request wants.
+
+        It gets a response of its own: what it reads or closes, the caller does not notice.
+        """
         stored, reader = reuse.stored, None
         if isinstance(stored.body, BodyRef):
             reader = await self._core.guarded.open_body(stored.key, stored.body)
             if reader is None:
                 return False
         try:
-            return await self._keeper.passes_filter(_replayed(exchange, reuse, self._core.clock(), reader))
+            request = exchange.request
+            if request.method != stored.method:  # a HEAD that a stored GET answers
+                request = copy(request)
+                request.method = stored.method
+            now = self._core.clock()
+            return await self._keeper.passes_filter(_replayed(request, reuse._replace(answer=None), now, reader))
         finally:
             if reader is not None:
                 reader.close()
@@ -277,12 +287,12 @@ def _leads_in_a_circle(exchange: Exchange, reuse: Reuse) -> bool:
 
 
 def _replayed(
-    exchange: Exchange, reuse: Reuse, now: float, reader: BodyReader | None, shown: tuple[Header, ...] = ()
+    request: ClientRequest, reuse: Reuse, now: float, reader: BodyReader | None, shown: tuple[Header, ...] = ()
 ) -> CachedResponse:
     """Make a response of a stored one, with *shown* among its fields."""
     stored = reuse.stored
     return replay(
-        exchange.request,
+        request,
         stored,
         now=now,
         age=reuse.age,

@@ -20,6 +20,7 @@ from aiohttp_cache_middleware import CachedResponse, CacheMiddleware, MemoryStor
 from aiohttp_cache_middleware._policy._ranges import parse_ranges
 from tests.asking import ask, is_hit
 from tests.conftest import Origin
+from tests.exchanges import settle
 
 Make = Callable[..., ClientSession]
 
@@ -220,6 +221,25 @@ async def test_the_filter_is_asked_about_a_part(make: Make, origin: Origin) -> N
     url = file(origin, "/x", b"0123456789")
     assert [(await part(session, url, "2-4")).from_cache for _ in range(2)] == [False, False]
     assert seen == [(206, b"234")] * 2
+
+
+async def test_the_filter_is_asked_about_what_is_stored_whatever_of_it_is_wanted(make: Make, origin: Origin) -> None:
+    seen: list[tuple[str, int, bytes, bytes]] = []
+
+    async def whole(response: CachedResponse) -> bool:
+        seen.append((response.method, response.status, await response.read(), response.body))
+        return response.status == 200
+
+    session = make(cache_control=True, filter_fn=whole)
+    await get_cache(session).urls()
+    origin.text("/x", TEN, ETag='"a"', Cache_Control="max-age=60")
+    url = origin.url("/x")
+    await ask(session, url)
+    await settle(session)
+    wanted = [("HEAD", {}), ("GET", {"Range": "bytes=2-4"}), ("GET", {"If-None-Match": '"a"'})]
+    answers = [await ask(session, url, method, headers=headers) for method, headers in wanted]
+    assert [(answer.status, answer.from_cache) for answer in answers] == [(200, True), (206, True), (304, True)]
+    assert seen == [("GET", 200, TEN, TEN)] * 4
 
 
 async def test_a_part_that_the_default_mode_kept_is_not_taken_for_ours(make: Make, origin: Origin) -> None:
