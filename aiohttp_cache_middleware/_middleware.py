@@ -24,7 +24,7 @@ from ._options import CacheOptions, Settings, active_block, merged
 from ._origin import UNUSABLE, Origin
 from ._policy import REDIRECTS, Complete, Forward, GatewayTimeout, Reuse, Revalidate
 from ._request import Uncacheable, asked_for, is_untouchable
-from ._response import CachedResponse, cached_class, gateway_timeout, replay
+from ._response import CachedResponse, can_be_ours, gateway_timeout, replay
 from ._scope import scope_of
 from ._stores import disk_store
 
@@ -111,12 +111,13 @@ class CacheMiddleware(Management):
         """Answer from the store when the policy allows it, else from the origin."""
         if is_untouchable(request):
             return await handler(request)
-        if request.response_class is not CachedResponse:
-            request.response_class = cached_class(request.response_class)
+        is_ours = request.response_class is CachedResponse or can_be_ours(request)
         scope = scope_of(request.session)
         said = merged(None if scope is None else scope.options, active_block())
         if self.is_disabled or (said is not None and said.disabled):
             return await self._bypass(request, handler, said, "disabled")
+        if not is_ours:
+            return await self._bypass(request, handler, said, "the response's class can't be ours")
         try:
             inquiry = self._inquiries.remembered(request) if said is None else None
             if inquiry is None:

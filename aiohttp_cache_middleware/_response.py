@@ -51,6 +51,7 @@ __all__ = [
     "CachedResponse",
     "adopt",
     "cached_class",
+    "can_be_ours",
     "gateway_timeout",
     "is_decoded",
     "is_left_unread",
@@ -300,18 +301,32 @@ def cached_class(base: type[ClientResponse]) -> type[CachedResponse]:
     Give the class of responses for a session whose ``response_class`` is *base*.
 
     Raises:
-        TypeError: *base* can't be subclassed together with `CachedResponse`.
+        TypeError: *base* is no class, or can't be subclassed together with `CachedResponse`.
     """
     if base is ClientResponse:
         return CachedResponse
+    if not isinstance(base, type):
+        raise TypeError(f"response_class: expected a class, got {base!r}")
     if issubclass(base, CachedResponse):
         return base
-    return _subclass(base)  # type: ignore[arg-type]  # mypy looks for __hash__ on the instances
+    try:
+        return _subclass(base)  # type: ignore[arg-type]  # mypy looks for __hash__ on the instances
+    except Exception as error:  # an __init_subclass__ or a metaclass of the caller's may do anything
+        raise TypeError(f"response_class: {base!r} can't be subclassed: {error}") from error
 
 
 @lru_cache(maxsize=256)
 def _subclass(base: type[Any]) -> type[CachedResponse]:
     return type(f"Cached{base.__name__}", (CachedResponse, base), {"__module__": base.__module__})
+
+
+def can_be_ours(request: ClientRequest) -> bool:
+    """Have the response to *request* made as ours; tell whether its class allows that."""
+    try:
+        request.response_class = cached_class(request.response_class)
+    except TypeError:
+        return False
+    return True
 
 
 def adopt(response: object) -> CachedResponse | None:
@@ -407,6 +422,8 @@ def gateway_timeout(request: ClientRequest, why: str, add_headers: tuple[Header,
         expires_time=0.0,
         body=body,
     )
+    if not can_be_ours(request):
+        request.response_class = CachedResponse
     return replay(request, stored, now=0.0, age=None, cache_key=None, from_cache=False)
 
 

@@ -8,6 +8,7 @@ import gc
 import os
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -323,6 +324,29 @@ async def test_it_makes_a_session_cached_whose_response_class_is_the_callers(ori
             response = await ask(session, origin.url("/a"))
             assert isinstance(response, Mine)
             assert response.from_cache is expected
+
+
+class Final(ClientResponse):
+    """A response class of the caller's that wants no subclasses."""
+
+    def __init_subclass__(cls) -> None:
+        raise RuntimeError("final")
+
+
+@pytest.mark.parametrize("response_class", [Final, partial(Mine)], ids=["final", "no class"])
+async def test_a_response_class_that_can_not_be_ours_makes_no_request_worse(
+    origin: Origin, response_class: Any
+) -> None:
+    cache = CacheMiddleware(store=MemoryStore())
+    for way_in in ({"middlewares": [cache]}, {"trace_configs": [cache_trace_config(cache=cache)]}):
+        async with ClientSession(response_class=response_class, **way_in) as session:
+            async with session.get(origin.url("/a")) as response:
+                assert type(response) in (Final, Mine)
+            with CacheOptions(only_if_cached=True):
+                assert (await ask(session, origin.url("/a"))).status == 504
+    assert origin.count == 2
+    with pytest.raises(TypeError, match="response_class"):
+        make_cached_session(cache=cache, response_class=response_class)
 
 
 # --- CacheMiddleware ---
