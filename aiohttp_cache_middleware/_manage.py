@@ -235,10 +235,39 @@ def _led_to(stored: StoredResponse) -> str | None:
         return None
 
 
-async def _stored_for(core: Core, url: str | URL, method: str | None = None) -> list[StoredResponse]:
-    url = url if isinstance(url, URL) else URL(url)
-    if not url.absolute:
+def absolute(url: str | URL) -> URL:
+    """
+    Check a URL that was given.
+
+    Raises:
+        TypeError: It is neither a string nor a `URL`.
+        aiohttp.InvalidURL: It is not absolute, or none at all.
+    """
+    if not isinstance(url, (str, URL)):
+        raise TypeError(f"url: expected a str or yarl.URL, got {url!r}")
+    try:
+        parsed = URL(url)
+    except ValueError as error:
+        raise InvalidURL(url, str(error)) from error
+    if not parsed.absolute:
         raise InvalidURL(url, "expected an absolute URL")
+    return parsed
+
+
+def check_method(method: object) -> None:
+    """
+    Check a method that was given, if one was.
+
+    Raises:
+        TypeError: It is no string.
+    """
+    if method is not None and not isinstance(method, str):
+        raise TypeError(f"method: expected a str, got {method!r}")
+
+
+async def _stored_for(core: Core, url: str | URL, method: str | None = None) -> list[StoredResponse]:
+    url = absolute(url)
+    check_method(method)
     bare = bare_url(url)
     tag = url_tag(bare, await core.store.secret(patient=True), core.settings.ignored_params)
     found = [await core.store.get(key) for key in await core.store.tagged(tag)]
@@ -390,8 +419,11 @@ class Management:
             raise TypeError("url, key: give exactly one of them")
         if url is not None:
             return await _stored_for(self._core, url, method)
+        if not isinstance(key, str):
+            raise TypeError(f"key: expected a str, got {key!r}")
+        check_method(method)
         await self._core.store.secret(patient=True)
-        entry = await self._core.store.get(key or "")
+        entry = await self._core.store.get(key)
         if not isinstance(entry, StoredResponse) or (method is not None and entry.method != method.upper()):
             return []
         return [entry]

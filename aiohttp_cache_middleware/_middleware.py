@@ -18,7 +18,7 @@ from ._guard import logger
 from ._inquiries import Inquiries
 from ._keep import Keeper
 from ._lookup import Lookup
-from ._manage import Management
+from ._manage import Management, absolute, check_method
 from ._model import BodyRef
 from ._options import CacheOptions, Settings, active_block, merged
 from ._origin import UNUSABLE, Origin
@@ -201,7 +201,8 @@ class CacheMiddleware(Management):
         from ._explain import explained  # for people, so not with every import
 
         options = request.pop("trace_request_ctx", None)
-        asked = await asked_for(method, url, **request)
+        check_method(method)
+        asked = await asked_for(method, absolute(url), **request)
         said = merged(options if isinstance(options, CacheOptions) else None, active_block())
         why = asked.why if isinstance(asked, Uncacheable) else None
         if self.is_disabled or (said is not None and said.disabled):

@@ -165,7 +165,8 @@ def _parse_filter(name: str, value: object) -> FilterFn | None:
     return value if value is None or callable(value) else _refuse(TypeError, name, value, "a function or None")
 
 
-def _parse_bytes(name: str, value: object) -> int | None:
+def parse_bytes(name: str, value: object) -> int | None:
+    """Check a number of bytes; ``None`` is no bound."""
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool):
@@ -173,7 +174,8 @@ def _parse_bytes(name: str, value: object) -> int | None:
     return value if value > 0 else _refuse(ValueError, name, value, "a positive number of bytes")
 
 
-def _parse_secret_keys(name: str, value: object) -> tuple[bytes, ...]:
+def parse_secret_keys(name: str, value: object) -> tuple[bytes, ...]:
+    """Check one secret key, or several."""
     if value is None:
         return ()
     keys = (value,) if isinstance(value, (str, bytes)) else value
@@ -182,7 +184,10 @@ def _parse_secret_keys(name: str, value: object) -> tuple[bytes, ...]:
         raise TypeError(f"{name}: expected a str, bytes or a sequence of them, got {type(value).__name__}")
     if not keys or not all(keys):
         raise ValueError(f"{name}: a key must not be empty")
-    return tuple(key.encode() if isinstance(key, str) else key for key in keys)
+    try:
+        return tuple(key.encode() if isinstance(key, str) else key for key in keys)
+    except UnicodeEncodeError:  # which would show the key
+        raise ValueError(f"{name}: a key that is a str must be encodable") from None
 
 
 def _refuse(error: type[Exception], name: str, value: object, expected: str) -> NoReturn:
@@ -431,10 +436,10 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str, object], object]]] = {
     "filter_fn": ("filter_fn", _parse_filter),
     "cache_control": ("cache_control", _parse_flag),
     "stale_if_error": ("stale_if_error", _parse_stale_if_error),
-    "max_size": ("max_size", _parse_bytes),
-    "max_body_size": ("max_body_size", _parse_bytes),
+    "max_size": ("max_size", parse_bytes),
+    "max_body_size": ("max_body_size", parse_bytes),
     "compress": ("compress", _parse_flag),
-    "secret_key": ("secret_keys", _parse_secret_keys),
+    "secret_key": ("secret_keys", parse_secret_keys),
     "namespace": ("namespace", _parse_text),
 }
 """Name of an option: (attribute of `Settings`, how to understand a value)."""

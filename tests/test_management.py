@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -449,3 +451,40 @@ async def test_a_url_has_to_be_absolute(cache: CacheMiddleware) -> None:
     for ask_for in (cache.contains, cache.delete, cache.redirects.get):
         with pytest.raises(InvalidURL, match="/relative"):
             await ask_for("/relative")
+
+
+@pytest.mark.parametrize("url", [7, b"http://a.example/", "http://[::1", "http://a.example:99999/"], ids=repr)
+async def test_what_is_no_url_is_named(cache: CacheMiddleware, url: Any) -> None:
+    for ask_for in (cache.contains, cache.delete, cache.redirects.get, partial(cache.explain, "GET")):
+        with pytest.raises((TypeError, InvalidURL), match=re.escape(str(url))):
+            await ask_for(url)
+
+
+async def test_what_is_no_key_and_no_method_is_named(cache: CacheMiddleware) -> None:
+    for ask_for in (cache.contains, cache.delete):
+        with pytest.raises(TypeError, match=r"key: .* got 7"):
+            await ask_for(key=7)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"method: .* got 7"):
+            await ask_for("http://a.example/", method=7)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"method: .* got 7"):
+        await cache.explain(7, "http://a.example/")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 1.5, "1 GB"], ids=repr)
+def test_a_stores_size_is_a_number_of_bytes(tmp_path: Path, size: Any) -> None:
+    for make_store in (MemoryStore, partial(DiskStore, tmp_path)):
+        with pytest.raises((TypeError, ValueError), match=f"max_size: .* got {size!r}"):
+            make_store(max_size=size)
+
+
+def test_a_stores_secret_keys_are_checked_when_they_are_given(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="secret_keys"):
+        DiskStore(tmp_path, max_size=None, secret_keys=7)  # type: ignore[arg-type]
+
+
+async def test_a_stores_one_secret_key_is_no_sequence_of_letters(tmp_path: Path, origin: Origin) -> None:
+    for key in ("geheim", b"geheim", ["geheim"]):
+        cache = CacheMiddleware(store=DiskStore(tmp_path, max_size=None, secret_keys=key))
+        async with cache, ClientSession(middlewares=[cache]) as session:
+            await ask(session, origin.url("/a"))
+    assert origin.count == 1

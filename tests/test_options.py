@@ -204,8 +204,8 @@ def test_a_wrong_value_is_an_error_that_names_option_and_value(
     assert repr(culprit) in str(caught.value) or "7" in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [b"", "", [], ["good", ""]], ids=repr)
-def test_an_empty_secret_is_a_value_error(value: object) -> None:
+@pytest.mark.parametrize("value", [b"", "", [], ["good", ""], "\ud800"], ids=repr)
+def test_an_empty_or_unencodable_secret_is_a_value_error(value: object) -> None:
     with pytest.raises(ValueError, match="secret_key"):
         settings_of({"secret_key": value})
 

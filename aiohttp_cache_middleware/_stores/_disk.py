@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from .._codec import Codec, UndecodableError
 from .._errors import StoreError
 from .._model import BodyRef, Entry, StoredResponse
+from .._options import parse_bytes, parse_secret_keys
 from ._bodies import BodySeal, DiskSpool
 from ._faults import Backoff, store_error
 from ._lane import Lane, Lanes, in_time
@@ -48,6 +49,9 @@ class DiskStore:
         secret_keys: Authenticate what is stored: the first key writes, all of them read; ``()``: nothing does.
         compress: Whether bodies that get smaller by it are kept compressed, as far as they are kept in records.
         clock: Tells POSIX time, in seconds.
+
+    Raises:
+        TypeError, ValueError: An argument makes no sense.
     """
 
     def __init__(
@@ -55,14 +59,15 @@ class DiskStore:
         directory: str | os.PathLike[str],
         *,
         max_size: int | None,
-        secret_keys: tuple[bytes, ...] = (),
+        secret_keys: str | bytes | Sequence[str | bytes] = (),
         compress: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._root = Path(os.path.abspath(directory))  # noqa: PTH100 (keeps a symbolic link, which is looked at)
-        self._max_size = max_size
-        self._codec = Codec(secret_keys, compress=compress)
-        self._seal = BodySeal(secret_keys)
+        self._max_size = parse_bytes("max_size", max_size)
+        keys = () if secret_keys == () else parse_secret_keys("secret_keys", secret_keys)
+        self._codec = Codec(keys, compress=compress)
+        self._seal = BodySeal(keys)
         self._clock = clock
         self._leases = Leases(self._root)
         self._start(secret=None)

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from .._errors import StoreError
 from .._model import BodyRef, Entry, StoredResponse, has_expired
+from .._options import parse_bytes
 from ._protocol import BodyReader, BodySpool, Report
 
 _OVERHEAD: Final = 1024
@@ -33,10 +34,13 @@ class MemoryStore:
     Args:
         max_size: Bytes that entries may take, by estimate; ``None``: no bound.
         clock: Tells POSIX time.
+
+    Raises:
+        TypeError, ValueError: *max_size* is no number of bytes.
     """
 
     def __init__(self, *, max_size: int | None = None, clock: Callable[[], float] = time.time) -> None:
-        self._max_size = max_size
+        self._max_size = parse_bytes("max_size", max_size)
         self._clock = clock
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._size = 0
