@@ -285,7 +285,7 @@ def _leads_in_a_circle(exchange: Exchange, reuse: Reuse) -> bool:
     The origin may answer otherwise now, for a cookie it has set on the way, or since one of two redirects was stored.
     """
     scope = exchange.scope
-    return scope is not None and reuse.stored.status in REDIRECTS and scope.is_redirected(exchange.key)
+    return scope is not None and reuse.stored.status in REDIRECTS and scope.note_redirect(exchange.key)
 
 
 def _replayed(

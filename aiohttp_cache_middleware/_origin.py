@@ -268,7 +268,7 @@ class Origin:
         core.counters.misses += not exchange.is_background
         response.cache_key = exchange.key
         if origin.status in REDIRECTS and exchange.scope is not None:
-            exchange.scope.is_redirected(exchange.key)
+            exchange.scope.note_redirect(exchange.key)
         try:
             await self._invalidate(exchange, origin)
             if arrival.tampered is None:

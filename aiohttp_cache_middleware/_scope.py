@@ -101,7 +101,7 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
             self.followed += self.arrived
             self.arrived = ()
 
-    def is_redirected(self, key: str) -> bool:
+    def note_redirect(self, key: str) -> bool:
         """Note that a redirect answers the request with *key*; tell whether one has before."""
         is_known = key in self.redirected
         self.redirected |= {key}
