@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,25 @@ _VERIFIED: Final = 1024  # bodies remembered as verified
 _STEP: Final = 100_000_000  # ns; 10 ms at most where it is known
 
 
+class _Verification:
+    """
+    A body that is being verified, for all who open it meanwhile.
+
+    Attributes:
+        reader: The one whose file is hashed.
+        is_whole: What comes of it.
+        tells_changes: Whether what is changed from now on has another stamp.
+        waiting: How many wait for it; only under the lock of `VerifiedBodies`.
+    """
+
+    def __init__(self, reader: DiskBodyReader, is_whole: Future[bool]) -> None:
+        self.reader = reader
+        self.is_whole = is_whole
+        # Time in a file system goes in steps: what is changed within one of them, once more, has the same stamp.
+        self.tells_changes = time.time_ns() - reader.stamp.change_time > _STEP
+        self.waiting = 0
+
+
 class VerifiedBodies:
     """Opens bodies; *files* is the lane where they are read, *seal* checks them."""
 
@@ -24,6 +45,8 @@ class VerifiedBodies:
         self._files = files
         self._seal = seal
         self._verified: dict[str, Stamp] = {}
+        self._verifying: dict[tuple[str, Stamp], _Verification] = {}
+        self._joining = threading.Lock()  # loops in several threads may ask
 
     async def open(self, home: Path, body: BodyRef) -> DiskBodyReader | None:
         """
@@ -36,33 +59,41 @@ class VerifiedBodies:
         reader = await in_time(opening, time.monotonic())
         if reader is None:
             return None
-        stamp = reader.stamp
-        if self._verified.get(body.id) == stamp:
+        if self._verified.get(body.id) == reader.stamp:
             return reader
-        # Time in a file system goes in steps: what is changed within one of them, once more, has the same stamp.
-        tells_changes = time.time_ns() - stamp.change_time > _STEP
         if not await self._verify(reader, body):
             reader.close()
             return None
-        if tells_changes:
-            if len(self._verified) >= _VERIFIED:
-                self._verified.clear()
-            self._verified[body.id] = stamp
         return reader
 
     async def _verify(self, reader: DiskBodyReader, body: BodyRef) -> bool:
-        """Tell whether *reader* gives *body* as it was stored; the loop is troubled only where that takes long."""
-        verifying = reader.verify(self._seal.hashers(body.id))
+        """
+        Tell whether *reader* gives *body* as it was stored.
+
+        Once for all who ask at the same time: a thousand who have waited for the same large body would have it hashed
+        a thousand times otherwise, most of them beyond their deadline.
+        """
+        key = body.id, reader.stamp
+        with self._joining:
+            verification = self._verifying.get(key)
+            if verification is None or verification.is_whole.done():
+                verification = _Verification(reader, reader.verify(self._seal.hashers(body.id)))
+                self._verifying[key] = verification
+            verification.waiting += 1
         try:
-            while True:
-                before = reader.position
-                try:
-                    return await in_time(verifying, time.monotonic())
-                except asyncio.TimeoutError:
-                    if reader.position - before < VERIFIED_AT_ONCE:
-                        raise
+            is_whole = await _outcome(verification)
         finally:
-            verifying.cancel()
+            with self._joining:
+                verification.waiting -= 1
+                if not verification.waiting:
+                    verification.is_whole.cancel()
+                    if self._verifying.get(key) is verification:
+                        del self._verifying[key]
+        if is_whole and verification.tells_changes:
+            if len(self._verified) >= _VERIFIED:
+                self._verified.clear()
+            self._verified[body.id] = reader.stamp
+        return is_whole
 
     def load(self, home: Path, body: BodyRef) -> bytes:
         """
@@ -90,3 +121,14 @@ class VerifiedBodies:
         while (is_whole := reader.check_some(hashers)) is None:
             pass
         return is_whole
+
+
+async def _outcome(verification: _Verification) -> bool:
+    """Wait for what comes of it; the loop is troubled only where that takes long."""
+    while True:
+        before = verification.reader.position
+        try:
+            return await in_time(verification.is_whole, time.monotonic())
+        except asyncio.TimeoutError:
+            if verification.reader.position - before < VERIFIED_AT_ONCE:
+                raise

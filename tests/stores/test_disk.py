@@ -24,10 +24,10 @@ import pytest
 
 from aiohttp_cache_middleware._errors import StoreError
 from aiohttp_cache_middleware._model import BodyRef, StoredResponse
-from aiohttp_cache_middleware._stores import DiskStore, _bodies
+from aiohttp_cache_middleware._stores import BodyReader, DiskStore, _bodies, _verified
 from aiohttp_cache_middleware._stores import _database as database_module
 from aiohttp_cache_middleware._stores import _queue as queue_module
-from aiohttp_cache_middleware._stores._bodies import BodyFile, DiskBodyReader
+from aiohttp_cache_middleware._stores._bodies import BodyFile, DiskBodyReader, Stamp, body_name
 from aiohttp_cache_middleware._stores._queue import Change
 from aiohttp_cache_middleware._stores._records import Records
 from aiohttp_cache_middleware._stores._tier import Marks
@@ -44,6 +44,10 @@ def put(store: DiskStore, number: int, **changes: object) -> bool:
 
 async def present(store: DiskStore, numbers: range) -> list[int]:
     return [number for number in numbers if await store.get(key_of(number)) is not None]
+
+
+def disk_stamp(store: DiskStore, body: BodyRef) -> Stamp:
+    return Stamp.of((store._opening.home() / body_name(body.id)).stat())
 
 
 def start(directory: Path, code: str) -> subprocess.Popen[str]:
@@ -765,6 +769,116 @@ class TestReadingLargeBodies:
         reader.close()
         with pytest.raises(StoreError, match="closed"):
             await reader.read(size)
+
+
+class TestVerifyingLargeBodies:
+    """Whoever opens a large body has it verified, and all who open it meanwhile share that."""
+
+    @pytest.fixture
+    async def body(self, disk_store: DiskStore) -> BodyRef:
+        put(disk_store, 1, body=os.urandom(MIB))
+        await disk_store.flush()
+        entry = await disk_store.get(key_of(1))
+        assert isinstance(entry, StoredResponse)
+        assert isinstance(entry.body, BodyRef)
+        return entry.body
+
+    @pytest.fixture
+    def verifying(self, monkeypatch: pytest.MonkeyPatch) -> list[Future[bool]]:
+        """What has begun; each ends when the test says so."""
+        begun: list[Future[bool]] = []
+
+        def verify(*_: object) -> Future[bool]:
+            begun.append(Future())
+            return begun[-1]
+
+        monkeypatch.setattr(DiskBodyReader, "verify", verify)
+        return begun
+
+    @staticmethod
+    async def opening(store: DiskStore, body: BodyRef, count: int) -> list[asyncio.Task[BodyReader | None]]:
+        """Have tasks open *body* until all of them wait for what comes of verifying it."""
+        before = sum(one.waiting for one in store._bodies._verifying.values())
+        tasks = [asyncio.ensure_future(store.open_body(key_of(1), body)) for _ in range(count)]
+        while sum(one.waiting for one in store._bodies._verifying.values()) < before + count:
+            await asyncio.sleep(0.001)
+        return tasks
+
+    @staticmethod
+    async def are_open(tasks: list[asyncio.Task[BodyReader | None]]) -> bool:
+        readers = [reader for reader in await asyncio.gather(*tasks) if reader is not None]
+        for reader in readers:
+            reader.close()
+        return len(readers) == len(tasks) == len(set(map(id, readers)))
+
+    async def test_many_who_open_one_at_once_have_it_verified_once(
+        self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]]
+    ) -> None:
+        tasks = await self.opening(disk_store, body, 50)
+        assert len(verifying) == 1
+        verifying[0].set_result(True)
+        assert await self.are_open(tasks)
+        assert disk_store._bodies._verifying == {}
+
+    async def test_many_who_open_a_wrong_one_at_once_all_get_none(
+        self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]]
+    ) -> None:
+        tasks = await self.opening(disk_store, body, 3)
+        verifying[0].set_result(False)
+        assert await asyncio.gather(*tasks) == [None] * 3
+        assert await disk_store.get(key_of(1)) is None
+
+    async def test_who_gives_up_leaves_the_others_what_he_began(
+        self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]]
+    ) -> None:
+        first = await self.opening(disk_store, body, 1)
+        others = await self.opening(disk_store, body, 2)
+        first[0].cancel()
+        await asyncio.wait(first)
+        verifying[0].set_result(True)
+        assert await self.are_open(others)
+        assert len(verifying) == 1
+
+    async def test_the_last_who_gives_up_ends_it(
+        self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]]
+    ) -> None:
+        tasks = await self.opening(disk_store, body, 2)
+        for task in tasks:
+            assert not verifying[0].cancelled()
+            task.cancel()
+            await asyncio.wait([task])
+        assert verifying[0].cancelled()
+        tasks = await self.opening(disk_store, body, 1)
+        verifying[1].set_result(True)
+        assert await self.are_open(tasks)
+
+    async def test_what_has_been_changed_since_is_verified_anew(
+        self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]], directory: Path
+    ) -> None:
+        before = await self.opening(disk_store, body, 1)
+        (path,) = directory.glob("v1/bodies/*/*")
+        os.utime(path, ns=(1, 1))
+        since = await self.opening(disk_store, body, 1)
+        verifying[0].set_result(True)
+        verifying[1].set_result(False)
+        assert await self.are_open(before)
+        assert await asyncio.gather(*since) == [None]
+
+    @pytest.mark.parametrize("is_new", [True, False])
+    async def test_only_what_was_verified_when_it_was_no_longer_new_is_remembered(
+        self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]], is_new: bool
+    ) -> None:
+        """Whenever whoever shares it came: what was hashed before may have been changed within one step of time."""
+        bodies = disk_store._bodies
+        while not is_new and time.time_ns() - disk_stamp(disk_store, body).change_time <= _verified._STEP:
+            await asyncio.sleep(0.01)
+        tasks = await self.opening(disk_store, body, 1)
+        while time.time_ns() - disk_stamp(disk_store, body).change_time <= _verified._STEP:
+            await asyncio.sleep(0.01)
+        tasks += await self.opening(disk_store, body, 1)
+        verifying[0].set_result(True)
+        assert await self.are_open(tasks)
+        assert list(bodies._verified) == ([] if is_new else [body.id])
 
 
 class TestBodiesThatAreGone:
