@@ -17,7 +17,7 @@ from .._model import BodyRef, Entry, StoredResponse
 from .._options import parse_bytes, parse_secret_keys
 from ._bodies import BodySeal, DiskSpool
 from ._faults import Backoff, store_error
-from ._lane import Lane, Lanes, in_time
+from ._lane import Lane, Lanes, in_turn
 from ._leases import Leases
 from ._management import Management
 from ._opening import Opening
@@ -277,7 +277,7 @@ class DiskStore:
         database = await self._opening.opened()
         try:
             if (landing := self._queue.landing.get(body.id)) is not None:
-                await in_time(landing, time.monotonic())
+                await in_turn(self._lanes.files, landing)
             reader = await self._bodies.open(database.home, body)
             if reader is None:
                 self._drop_without_body(database, key, body)

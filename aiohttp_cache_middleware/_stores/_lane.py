@@ -19,6 +19,8 @@ IDLE: Final = 2.0
 """Seconds without work after which the thread ends; so a store that is forgotten leaves none behind."""
 DEADLINE = 0.25
 """Seconds that a lookup waits for a lane, to open the store or a body."""
+QUEUEING: Final = 2.0
+"""Seconds that a lookup waits for a lane which gets on with what others have asked for before."""
 
 
 class Lane:
@@ -34,6 +36,7 @@ class Lane:
 
     Attributes:
         at_end: Run in the thread when it ends, to give back what belongs to it.
+        done: How many jobs have been done.
         is_paused: Whether it is in the middle of nothing, and stays so.
     """
 
@@ -46,6 +49,7 @@ class Lane:
         self._at_work = threading.Lock()
         self._may_work = threading.Event()
         self._may_work.set()
+        self.done = 0
         self.is_paused = False
         self._thread: threading.Thread | None = None
         self._last_thread: threading.Thread | None = None
@@ -182,6 +186,7 @@ class Lane:
             self._may_work.wait()
         with self._at_work:
             job()
+            self.done += 1
 
     def _hurry(self) -> None:
         self._hurries = True
@@ -240,3 +245,20 @@ async def in_time(future: Future[T], began: float, deadline: float | None = None
     if not future.done():
         raise asyncio.TimeoutError
     return future.result()
+
+
+async def in_turn(lane: Lane, future: Future[T]) -> T:
+    """
+    Await *future*, of a job that *lane* comes to: not while it stands still, nor for longer than `QUEUEING`.
+
+    Raises:
+        asyncio.TimeoutError: It is not done by then, or the lane has done nothing at all for `DEADLINE` seconds.
+    """
+    began = time.monotonic()
+    while True:
+        done = lane.done
+        try:
+            return await in_time(future, time.monotonic())
+        except asyncio.TimeoutError:
+            if lane.done == done or time.monotonic() - began >= QUEUEING:
+                raise

@@ -13,7 +13,7 @@ from typing import Final
 from .._errors import StoreError
 from .._model import BodyRef
 from ._bodies import VERIFIED_AT_ONCE, BodySeal, DiskBodyReader, Stamp, open_body_file
-from ._lane import Lane, in_time
+from ._lane import Lane, in_turn
 
 _VERIFIED: Final = 1024  # bodies remembered as verified
 _STEP: Final = 100_000_000  # ns; 10 ms at most where it is known
@@ -53,10 +53,10 @@ class VerifiedBodies:
         Open *body*; ``None`` where it is missing or wrong.
 
         Raises:
-            asyncio.TimeoutError: The lane is held up, while the body is opened or verified.
+            asyncio.TimeoutError: The lane is held up, or has too much else to do, while the body is opened or verified.
         """
         opening = self._files.submit(lambda: open_body_file(home, body.id, body.size, self._files))
-        reader = await in_time(opening, time.monotonic())
+        reader = await in_turn(self._files, opening)
         if reader is None:
             return None
         if self._verified.get(body.id) == reader.stamp:
@@ -81,7 +81,7 @@ class VerifiedBodies:
                 self._verifying[key] = verification
             verification.waiting += 1
         try:
-            is_whole = await _outcome(verification)
+            is_whole = await self._outcome(verification)
         finally:
             with self._joining:
                 verification.waiting -= 1
@@ -94,6 +94,16 @@ class VerifiedBodies:
                 self._verified.clear()
             self._verified[body.id] = reader.stamp
         return is_whole
+
+    async def _outcome(self, verification: _Verification) -> bool:
+        """Wait for what comes of it; the loop is troubled only where that takes long."""
+        while True:
+            before = verification.reader.position
+            try:
+                return await in_turn(self._files, verification.is_whole)
+            except asyncio.TimeoutError:
+                if verification.reader.position - before < VERIFIED_AT_ONCE:
+                    raise
 
     def load(self, home: Path, body: BodyRef) -> bytes:
         """
@@ -121,14 +131,3 @@ class VerifiedBodies:
         while (is_whole := reader.check_some(hashers)) is None:
             pass
         return is_whole
-
-
-async def _outcome(verification: _Verification) -> bool:
-    """Wait for what comes of it; the loop is troubled only where that takes long."""
-    while True:
-        before = verification.reader.position
-        try:
-            return await in_time(verification.is_whole, time.monotonic())
-        except asyncio.TimeoutError:
-            if verification.reader.position - before < VERIFIED_AT_ONCE:
-                raise

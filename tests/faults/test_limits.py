@@ -265,6 +265,27 @@ async def test_a_disk_that_is_slow_and_goes_on_is_waited_for(
     assert time.monotonic() - began > 2 * 0.25
 
 
+@pytest.mark.impatient
+async def test_many_large_bodies_at_once_wait_for_each_other(
+    make: Make, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going to the origin, as from a disk that stands still, would take longer, and all of them would."""
+    serve_known_content(origin)
+    session = make()
+    paths = [f"/large{number}" for number in range(10)]
+    for path in paths:
+        await is_right(session, origin, path)
+    await written(session)
+    check = DiskBodyReader.check_some
+
+    def check_slowly(*arguments: Any) -> bool | None:
+        time.sleep(0.05)
+        return check(*arguments)
+
+    monkeypatch.setattr(DiskBodyReader, "check_some", check_slowly)
+    assert await asyncio.gather(*(is_right(session, origin, path) for path in paths)) == [True] * 10
+
+
 @pytest.mark.parametrize("times", [1, 5])
 async def test_removals_that_can_not_be_written_hold_up_nothing_and_are_not_forgotten(
     make: Make, origin: Origin, directory: Path, times: int

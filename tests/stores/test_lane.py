@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -176,6 +177,46 @@ async def test_what_came_before_the_deadline_counts_though_the_loop_hears_of_it_
     assert await lane_module.in_time(answer, time.monotonic() - 1, 0.25) == 7
     with pytest.raises(asyncio.TimeoutError):
         await lane_module.in_time(lane.submit(lambda: time.sleep(0.2)), time.monotonic() - 1, 0.25)
+    assert lane.stop(5)
+
+
+@pytest.mark.impatient
+async def test_whoever_waits_his_turn_waits_while_the_lane_gets_on_with_others() -> None:
+    owner = Owner()
+    lane = Lane("lane", owner)
+    for _ in range(5):
+        lane.run(lambda: time.sleep(lane_module.DEADLINE / 3))
+    assert await lane_module.in_turn(lane, lane.submit(lambda: 7)) == 7
+    assert lane.stop(5)
+
+
+@pytest.mark.impatient
+async def test_nobody_waits_his_turn_while_the_lane_stands_still() -> None:
+    owner, go_on = Owner(), threading.Event()
+    lane = Lane("lane", owner)
+    lane.run(go_on.wait)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(lane_module.in_turn(lane, lane.submit(lambda: 7)), lane_module.QUEUEING)
+    go_on.set()
+    assert lane.stop(5)
+
+
+@pytest.mark.impatient
+async def test_nobody_waits_his_turn_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "QUEUEING", 0.5)
+    owner, going = Owner(), threading.Event()
+    lane = Lane("lane", owner)
+    going.set()
+
+    def others() -> None:
+        time.sleep(0.01)
+        if going.is_set():
+            lane.run(others)
+
+    lane.run(others)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(lane_module.in_turn(lane, Future()), 20)
+    going.clear()
     assert lane.stop(5)
 
 
