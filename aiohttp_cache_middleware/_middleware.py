@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -242,7 +243,7 @@ class CacheMiddleware(Management):
         except Exception as error:  # noqa: BLE001 (the first rule)
             core.guarded.failed(error)
             shown = ()
-        response = _replayed(exchange.request, reuse, now, reader, shown)
+        response = self._replayed(exchange.request, reuse, now, reader, shown)
         if not exchange.is_background:
             core.counters.hits += 1
             core.counters.stale_hits += reuse.is_stale
@@ -272,10 +273,35 @@ class CacheMiddleware(Management):
                 request = copy(request)
                 request.method = stored.method
             now = self._core.clock()
-            return await self._keeper.passes_filter(_replayed(request, reuse._replace(answer=None), now, reader))
+            return await self._keeper.passes_filter(self._replayed(request, reuse._replace(answer=None), now, reader))
         finally:
             if reader is not None:
                 reader.close()
+
+    def _replayed(
+        self,
+        request: ClientRequest,
+        reuse: Reuse,
+        now: float,
+        reader: BodyReader | None,
+        shown: tuple[Header, ...] = (),
+    ) -> CachedResponse:
+        """Make a response of a stored one, with *shown* among its fields."""
+        stored = reuse.stored
+        body = stored.body
+        return replay(
+            request,
+            stored,
+            now=now,
+            age=reuse.age,
+            cache_key=stored.key,
+            is_stale=reuse.is_stale,
+            reader=reader,
+            load=partial(self._core.store.load_body, stored.key, body) if isinstance(body, BodyRef) else None,
+            answer=reuse.answer,
+            add_headers=shown,
+            drop_headers=_REPLACED if shown and _AGE in stored.fields else frozenset(),
+        )
 
 
 def _leads_in_a_circle(exchange: Exchange, reuse: Reuse) -> bool:
@@ -286,25 +312,6 @@ def _leads_in_a_circle(exchange: Exchange, reuse: Reuse) -> bool:
     """
     scope = exchange.scope
     return scope is not None and reuse.stored.status in REDIRECTS and scope.note_redirect(exchange.key)
-
-
-def _replayed(
-    request: ClientRequest, reuse: Reuse, now: float, reader: BodyReader | None, shown: tuple[Header, ...] = ()
-) -> CachedResponse:
-    """Make a response of a stored one, with *shown* among its fields."""
-    stored = reuse.stored
-    return replay(
-        request,
-        stored,
-        now=now,
-        age=reuse.age,
-        cache_key=stored.key,
-        is_stale=reuse.is_stale,
-        reader=reader,
-        answer=reuse.answer,
-        add_headers=shown,
-        drop_headers=_REPLACED if shown and _AGE in stored.fields else frozenset(),
-    )
 
 
 def _store(directory: str | os.PathLike[str] | None, settings: Settings) -> Store:

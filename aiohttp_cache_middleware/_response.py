@@ -23,6 +23,7 @@ from aiohttp import (
 from aiohttp.helpers import noop
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from ._errors import StoreError
 from ._model import FOREVER, Header, RawHeader, StoredResponse, encoded
 from ._stream import (
     WHOLE_PIECE_SIZE,
@@ -146,6 +147,7 @@ class CachedResponse(ClientResponse):
 
         Raises:
             RuntimeError: The body is still on its way from the origin.
+            StoreError: It is large, has been read to its end or let go of, and is stored no longer.
         """
         if self._replay is not None:
             if self._body is not None and len(self._body) == self._replay.stored.size:
@@ -370,7 +372,7 @@ def replay(
         is_stale: Whether it is served though the policy calls it stale.
         from_cache: Whether the caller is told that it is from the cache.
         reader: The body, where it is not in *stored*; ours to close.
-        load: Gives the body where it is not in *stored*, and blocks.
+        load: Gives the body where it is not in *stored*, and blocks; with a *reader*, once that is closed.
         answer: How to show it if not as it stands.
         add_headers: Fields to add to those shown.
         drop_headers: Lower-case names of fields not to show.
@@ -399,7 +401,7 @@ def replay(
     else:
         body = _body_to_replay(stored, answer, reader, load)
         response._closed = not isinstance(body, Pump)
-    load = load if reader is None else reader.load
+    load = load if reader is None else partial(_load_again, reader, load)
     response._replay = Replay(stored, headers, body, load, now, is_stale, request._session._read_bufsize)
     return response
 
@@ -598,6 +600,16 @@ def _load_body(stored: StoredResponse, load: Callable[[], bytes] | None) -> byte
     if load is None:
         raise RuntimeError("The body is not at hand: a reader, or a function that loads it, is missing")
     return load()
+
+
+def _load_again(reader: BodyReader, load: Callable[[], bytes] | None) -> bytes:
+    """Give a body that may have been read to its end, which closes *reader*."""
+    try:
+        return reader.load()
+    except StoreError:
+        if load is None:
+            raise
+        return load()
 
 
 def _is_bodiless(method: str, status: int) -> bool:

@@ -19,7 +19,7 @@ import pytest
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, StreamReader, web
 
 import aiohttp_cache_middleware
-from aiohttp_cache_middleware import CachedResponse, CacheOptions, _stream, get_cache
+from aiohttp_cache_middleware import CachedResponse, CacheOptions, StoreError, _stream, get_cache
 from tests import bodies
 from tests.asking import ask, is_hit
 from tests.bodies import BODIES, BODILESS, LARGE, QUIRKS, READINGS, Body, Reading, outcome, raw_origin
@@ -456,6 +456,29 @@ async def test_large_hit_is_streamed(origin: Origin, make: Make, directory: Path
         await asyncio.sleep(0.05)  # it could read on, if it would
         assert hit.content.total_bytes <= 1 << 20
         assert await hit.content.read() == (MEGABYTE * 8)[1000:]
+
+
+async def _read_to_its_end(response: ClientResponse) -> None:
+    assert [piece async for piece in response.content.iter_chunked(100_000)]
+
+
+@pytest.mark.parametrize("then", [_read_to_its_end, read_all, _release, _close])
+async def test_whole_body_of_a_large_hit_is_at_hand_whatever_has_been_read(
+    origin: Origin, make: Make, then: Callable[[ClientResponse], Any]
+) -> None:
+    origin.text("/", MEGABYTE)
+    session = make()
+    await ask(session, origin.url())
+    async with session.get(origin.url()) as hit:
+        assert isinstance(hit, CachedResponse)
+        assert hit.body == MEGABYTE
+        await then(hit)
+        assert hit.body == MEGABYTE
+    assert hit.body == MEGABYTE
+    await get_cache(session).clear()
+    if hit._body is None:
+        with pytest.raises(StoreError):
+            assert hit.body
 
 
 async def _deleted(session: ClientSession, url: str) -> None:
