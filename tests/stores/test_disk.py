@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
@@ -724,6 +725,31 @@ class TestReadingLargeBodies:
             assert first.done()
             assert b"".join([await first, *await self.pieces(reader, 100_000)]) == body
 
+    @pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="the system tells nobody what it has in memory")
+    async def test_the_loop_waits_for_no_disk(self, disk_store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        body = os.urandom(MIB)
+        reader = await self.opened(disk_store, body)
+        asked: list[int] = []
+
+        def would_have_to_wait(descriptor: int, buffers: object, offset: int, flags: int = 0) -> int:
+            asked.append(flags)
+            raise BlockingIOError
+
+        monkeypatch.setattr(os, "preadv", would_have_to_wait)
+        with contextlib.closing(reader):
+            first = reader.read(1000)
+            assert not first.done()
+            assert await first == body[:1000]
+        assert asked == [os.RWF_NOWAIT]
+
+    async def test_a_piece_of_any_size_comes_in_one(self, disk_store: DiskStore) -> None:
+        """Joining several takes four times as long as reading one."""
+        body = os.urandom(3 * MIB)
+        reader = await self.opened(disk_store, body)
+        with contextlib.closing(reader):
+            assert await reader.read(2 * MIB) == body[: 2 * MIB]
+            assert await reader.read(64 * MIB) == body[2 * MIB :]
+
     @pytest.mark.parametrize("how", ["dropped from memory", "unknown to the system", "in use", "told of no byte"])
     async def test_every_other_way_gives_the_same(
         self, disk_store: DiskStore, monkeypatch: pytest.MonkeyPatch, how: str
@@ -756,14 +782,72 @@ class TestReadingLargeBodies:
             assert reader.load() == body
             assert b"".join([first, *await self.pieces(reader, 300_000)]) == body
 
+    async def test_a_body_that_is_closed_under_a_read_is_read_from_no_other_file(
+        self, disk_store: DiskStore, tmp_path: Path
+    ) -> None:
+        """Its descriptor's number goes to the next file that the program opens."""
+        body = os.urandom(MIB)
+        reader = await self.opened(disk_store, body)
+        (tmp_path / "other").write_bytes(bytes(MIB))
+        opened: list[BinaryIO] = []
+
+        class ClosedMeanwhile(FileIO):
+            def read(self, *arguments: Any) -> bytes:
+                reader.close()
+                opened.extend((tmp_path / "other").open("rb") for _ in range(10))
+                return super().read(*arguments) or b""
+
+        reader._file = ClosedMeanwhile(reader._file.fileno(), "rb", closefd=False)
+        assert await reader.read(MIB) == body
+        for file in opened:
+            file.close()
+
+    async def test_the_thread_and_whoever_loads_never_move_the_file_at_the_same_time(
+        self, disk_store: DiskStore
+    ) -> None:
+        body = os.urandom(MIB)
+        reader = await self.opened(disk_store, body)
+        moved: list[bool] = []
+
+        class Watched(FileIO):
+            def seek(self, *arguments: Any) -> int:
+                moved.append(reader._moving.locked())
+                return super().seek(*arguments)
+
+            def read(self, *arguments: Any) -> bytes:
+                moved.append(reader._moving.locked())
+                return super().read(*arguments) or b""
+
+        with contextlib.closing(reader):
+            reader._file = Watched(reader._file.fileno(), "rb", closefd=False)
+            assert await reader.read(MIB) == reader.load() == body
+        assert moved == [True] * len(moved) != []
+
+    @pytest.mark.parametrize("what", ["reading", "loading"])
+    async def test_a_disk_that_fails_is_the_stores_failure(self, disk_store: DiskStore, what: str) -> None:
+        reader = await self.opened(disk_store, os.urandom(MIB))
+
+        class Failing(FileIO):
+            def read(self, *_: object) -> bytes:
+                raise OSError(5, "Input/output error")
+
+        with contextlib.closing(reader):
+            reader._file = Failing(reader._file.fileno(), "rb", closefd=False)
+            with pytest.raises(StoreError, match="Input/output error"):
+                await reader.read(MIB) if what == "reading" else reader.load()
+
     @pytest.mark.parametrize("size", [1000, 300_000], ids=["from memory", "by the thread"])
+    @pytest.mark.parametrize("is_cut", [False, True])
     async def test_a_body_that_was_changed_meanwhile_or_closed_is_not_read_on(
-        self, disk_store: DiskStore, directory: Path, size: int
+        self, disk_store: DiskStore, directory: Path, size: int, is_cut: bool
     ) -> None:
         reader = await self.opened(disk_store, os.urandom(MIB))
         await reader.read(size)
         (path,) = directory.glob("v1/bodies/*/*")
-        os.utime(path, ns=(1, 1))
+        status = path.stat()
+        if is_cut:
+            os.truncate(path, 900_000)
+        os.utime(path, ns=(1, status.st_mtime_ns if is_cut else 1))
         with pytest.raises(StoreError, match="changed"):
             await reader.read(size)
         reader.close()

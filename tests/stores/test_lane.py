@@ -195,8 +195,10 @@ async def test_nobody_waits_his_turn_while_the_lane_stands_still() -> None:
     owner, go_on = Owner(), threading.Event()
     lane = Lane("lane", owner)
     lane.run(go_on.wait)
-    with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(lane_module.in_turn(lane, lane.submit(lambda: 7)), lane_module.QUEUEING)
+    waiting = asyncio.ensure_future(lane_module.in_turn(lane, lane.submit(lambda: 7)))
+    await asyncio.wait([waiting], timeout=lane_module.QUEUEING)
+    assert waiting.done()
+    assert isinstance(waiting.exception(), asyncio.TimeoutError)
     go_on.set()
     assert lane.stop(5)
 
@@ -214,8 +216,10 @@ async def test_nobody_waits_his_turn_for_ever(monkeypatch: pytest.MonkeyPatch) -
             lane.run(others)
 
     lane.run(others)
-    with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(lane_module.in_turn(lane, Future()), 20)
+    waiting = asyncio.ensure_future(lane_module.in_turn(lane, Future()))
+    await asyncio.wait([waiting], timeout=20)
+    assert waiting.done()
+    assert isinstance(waiting.exception(), asyncio.TimeoutError)
     going.clear()
     assert lane.stop(5)
 
