@@ -895,6 +895,44 @@ class TestVerifyingLargeBodies:
             reader.close()
         return len(readers) == len(tasks) == len(set(map(id, readers)))
 
+    async def test_others_have_their_turn_while_a_body_is_verified(
+        self, disk_store: DiskStore, body: BodyRef, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reader = await disk_store.open_body(key_of(1), body)
+        assert isinstance(reader, DiskBodyReader)
+        done: list[str] = []
+
+        def check_some(*_: object) -> bool | None:
+            done.append("a part")
+            return True if len(done) > 3 else None
+
+        monkeypatch.setattr(DiskBodyReader, "check_some", check_some)
+        go_on = threading.Event()
+        disk_store._lanes.files.run(go_on.wait)
+        verifying = reader.verify([])
+        disk_store._lanes.files.run(lambda: done.append("another job"))
+        go_on.set()
+        assert await asyncio.wrap_future(verifying)
+        assert done == ["a part", "another job", "a part", "a part"]
+        reader.close()
+
+    async def test_nothing_more_is_hashed_that_nobody_waits_for(
+        self, disk_store: DiskStore, body: BodyRef, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reader = await disk_store.open_body(key_of(1), body)
+        assert isinstance(reader, DiskBodyReader)
+        parts: list[int] = []
+        monkeypatch.setattr(DiskBodyReader, "check_some", lambda *_: parts.append(1))  # there is always more
+        verifying = reader.verify([])
+        while not parts:
+            await asyncio.sleep(0.001)
+        verifying.cancel()
+        for _ in range(2):
+            before = len(parts)
+            await asyncio.wrap_future(disk_store._lanes.files.submit(lambda: None))
+        assert len(parts) == before
+        reader.close()
+
     async def test_many_who_open_one_at_once_have_it_verified_once(
         self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]]
     ) -> None:

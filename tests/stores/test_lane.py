@@ -196,7 +196,7 @@ async def test_nobody_waits_his_turn_while_the_lane_stands_still() -> None:
     lane = Lane("lane", owner)
     lane.run(go_on.wait)
     waiting = asyncio.ensure_future(lane_module.in_turn(lane, lane.submit(lambda: 7)))
-    await asyncio.wait([waiting], timeout=lane_module.QUEUEING)
+    await asyncio.wait([waiting], timeout=lane_module.QUEUEING / 2)
     assert waiting.done()
     assert isinstance(waiting.exception(), asyncio.TimeoutError)
     go_on.set()
@@ -216,7 +216,8 @@ async def test_nobody_waits_his_turn_for_ever(monkeypatch: pytest.MonkeyPatch) -
             lane.run(others)
 
     lane.run(others)
-    waiting = asyncio.ensure_future(lane_module.in_turn(lane, Future()))
+    never: Future[None] = Future()
+    waiting = asyncio.ensure_future(lane_module.in_turn(lane, never))
     await asyncio.wait([waiting], timeout=20)
     assert waiting.done()
     assert isinstance(waiting.exception(), asyncio.TimeoutError)
