@@ -895,6 +895,36 @@ class TestVerifyingLargeBodies:
             reader.close()
         return len(readers) == len(tasks) == len(set(map(id, readers)))
 
+    async def test_a_disk_that_fails_meanwhile_is_no_wrong_body(
+        self, disk_store: DiskStore, body: BodyRef, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> bool | None:
+            raise OSError(5, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(DiskBodyReader, "check_some", fail)
+            with pytest.raises(StoreError, match="Input/output error"):
+                await disk_store.open_body(key_of(1), body)
+        assert await disk_store.get(key_of(1)) is not None
+        reader = await disk_store.open_body(key_of(1), body)
+        assert reader is not None
+        reader.close()
+
+    @pytest.mark.impatient
+    async def test_a_disk_that_hardly_moves_is_not_waited_for(
+        self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]]
+    ) -> None:
+        (task,) = await self.opening(disk_store, body, 1)
+        (verification,) = disk_store._bodies._verifying.values()
+        for _ in range(500):
+            if task.done():
+                break
+            verification.reader._position += 1
+            await asyncio.sleep(0.01)
+        assert task.done()
+        assert isinstance(task.exception(), StoreError)
+        assert verifying[0].cancelled()
+
     async def test_others_have_their_turn_while_a_body_is_verified(
         self, disk_store: DiskStore, body: BodyRef, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -945,10 +975,13 @@ class TestVerifyingLargeBodies:
     async def test_many_who_open_a_wrong_one_at_once_all_get_none(
         self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]]
     ) -> None:
+        while time.time_ns() - disk_stamp(disk_store, body).change_time <= _verified._STEP:
+            await asyncio.sleep(0.01)
         tasks = await self.opening(disk_store, body, 3)
         verifying[0].set_result(False)
         assert await asyncio.gather(*tasks) == [None] * 3
         assert await disk_store.get(key_of(1)) is None
+        assert disk_store._bodies._verified == {}
 
     async def test_who_gives_up_leaves_the_others_what_he_began(
         self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]]
