@@ -882,10 +882,17 @@ class TestVerifyingLargeBodies:
     @staticmethod
     async def opening(store: DiskStore, body: BodyRef, count: int) -> list[asyncio.Task[BodyReader | None]]:
         """Have tasks open *body* until all of them wait for what comes of verifying it."""
-        before = sum(one.waiting for one in store._bodies._verifying.values())
+
+        def waiting() -> int:
+            return sum(one.waiting for one in store._bodies._verifying.values())
+
+        before = waiting()
         tasks = [asyncio.ensure_future(store.open_body(key_of(1), body)) for _ in range(count)]
-        while sum(one.waiting for one in store._bodies._verifying.values()) < before + count:
+        for _ in range(5000):
+            if waiting() == before + count:
+                break
             await asyncio.sleep(0.001)
+        assert waiting() == before + count
         return tasks
 
     @staticmethod
