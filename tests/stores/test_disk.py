@@ -1014,6 +1014,22 @@ class TestVerifyingLargeBodies:
         verifying[1].set_result(True)
         assert await self.are_open(tasks)
 
+    async def test_nobody_joins_what_is_over(
+        self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]]
+    ) -> None:
+        tasks = await self.opening(disk_store, body, 1)
+        (verification,) = disk_store._bodies._verifying.values()
+        verification.waiting += 1  # in another thread's loop, which has not heard of it yet
+        verifying[0].set_result(True)
+        assert await self.are_open(tasks)
+        tasks = [asyncio.ensure_future(disk_store.open_body(key_of(1), body))]
+        for _ in range(5000):
+            if len(verifying) == 2:
+                break
+            await asyncio.sleep(0.001)
+        verifying[1].set_result(True)
+        assert await self.are_open(tasks)
+
     async def test_what_has_been_changed_since_is_verified_anew(
         self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]], directory: Path
     ) -> None:
