@@ -436,6 +436,30 @@ async def test_failure_is_told_though_somebody_waits_for_the_end() -> None:
     assert recorder.events == ["lost"]
 
 
+async def test_failure_is_told_at_once_though_somebody_has_waited_for_the_end() -> None:
+    stream, recorder, watched = _a_stream()
+    task = asyncio.ensure_future(watched.wait_eof())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    stream.set_exception(ValueError("broken"))
+    assert recorder.events == ["lost"]
+
+
+@pytest.mark.parametrize("then", [0, 2, 10])
+async def test_what_somebody_takes_from_the_source_itself_is_noticed(then: int) -> None:
+    """As a middleware behind the cache may that has kept the stream: the copy would lack it."""
+    stream, recorder, watched = _a_stream()
+    stream.feed_data(b"hello")
+    assert await stream.read(4) == b"hell"
+    assert await watched.read(then) == b"o"[:then]
+    stream.feed_eof()
+    assert await watched.read() == b"o"[then:]
+    assert recorder.events == ["lost"]
+    assert recorder.taken == b""
+
+
 # Laws
 
 
