@@ -398,6 +398,22 @@ async def test_longest_line_is_as_long_as_in_plain_aiohttp(ahead: bool) -> None:
     assert isinstance(outcomes[0][1], tuple)
 
 
+@pytest.mark.skipif(not hasattr(StreamReader, "set_read_chunk_size"), reason="since aiohttp 3.14")
+@pytest.mark.parametrize("how", ["set_read_chunk_size", "read"])
+async def test_larger_pieces_raise_the_limits_as_in_plain_aiohttp(how: str) -> None:
+    plain = _source()
+    _stream, _, watched = _a_stream()
+    seen = []
+    for reader in (plain, watched):
+        reader.feed_data(b"hello")
+        if how == "read":
+            assert await reader.read(2**20) == b"hello"
+        else:
+            reader.set_read_chunk_size(2**20)
+        seen.append(reader.get_read_buffer_limits())
+    assert seen[0] == seen[1] != _source().get_read_buffer_limits()
+
+
 async def test_two_readers_at_once_are_refused_as_in_plain_aiohttp() -> None:
     _stream, _recorder, watched = _a_stream()
     task = asyncio.ensure_future(watched.readany())

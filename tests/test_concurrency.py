@@ -264,6 +264,21 @@ async def test_leader_never_reads(origin: Origin, make: Make) -> None:
     assert len(await response.read()) == 900_004
 
 
+async def test_who_waits_has_a_body_when_its_end_arrives(
+    origin: Origin, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flights_module, "URGE_INTERVAL", 1e6)  # nobody looks again how it comes on
+    gate = Gate(origin, body=b"1" * 1000, rest=b"x" * 100_000)
+    session = make()
+    gate.header.set()
+    response = await asyncio.ensure_future(session.get(origin.url()))
+    waiting = await followers(session, origin.url())
+    gate.end.set()
+    assert {one.size for one in await soon(asyncio.gather(*waiting))} == {101_000}
+    assert gate.count == 1
+    assert len(await response.read()) == 101_000
+
+
 async def test_leader_reads_slowly(origin: Origin, make: Make) -> None:
     gate = Gate(origin, body=b"1" * 1000, rest=b"x" * 900_000)
     session = make()
