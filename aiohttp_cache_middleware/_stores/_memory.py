@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import threading
 import time
@@ -41,6 +42,7 @@ class MemoryStore:
 
     def __init__(self, *, max_size: int | None = None, clock: Callable[[], float] = time.time) -> None:
         self._max_size = parse_bytes("max_size", max_size)
+        self._most = math.inf if max_size is None else max_size // 2  # bytes that one entry may take
         self._clock = clock
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._size = 0
@@ -92,10 +94,12 @@ class MemoryStore:
     ) -> bool:
         """Keep *entry*, its body in memory."""
         if spool is not None and isinstance(entry, StoredResponse):
+            if spool.size > self._most:  # it has let go of the body
+                return False
             entry = entry.replace(body=spool.load())
             spool.discard()
         kept = _Kept(entry, tag, is_kept_stale, _size(entry))
-        if self._max_size is not None and kept.size > self._max_size // 2:
+        if kept.size > self._most:
             return False
         with self._lock:
             self._forget(key)
@@ -130,7 +134,7 @@ class MemoryStore:
 
     def spool(self) -> BodySpool:
         """Make room for a large body that is arriving."""
-        return MemorySpool(float("inf") if self._max_size is None else self._max_size // 2)
+        return MemorySpool(self._most)
 
     def claim(self, key: str) -> bool:
         """Tell that no other process is there."""
@@ -237,7 +241,9 @@ class MemorySpool:
         await asyncio.sleep(0)
 
     def load(self) -> bytes:
-        """Give the whole body written so far."""
+        """Give the whole body written so far; `StoreError` where that was too much."""
+        if self._size > self._limit:
+            raise StoreError("a body is too large to be kept in memory")
         return b"".join(self._chunks)
 
     def discard(self) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Callable
 from math import inf
 
 import pytest
 
+from aiohttp_cache_middleware import StoreError
 from aiohttp_cache_middleware._model import BodyRef, Entry, StoredResponse, Variant, VariantIndex
-from aiohttp_cache_middleware._stores import Store
+from aiohttp_cache_middleware._stores import DiskStore, MemoryStore, Store
 
 from .samples import T0, Clock, a_response, key_of
 
@@ -135,6 +137,19 @@ async def test_a_spooled_body_takes_the_place_of_the_entrys(store: Store, sizes:
     assert await body_of(store, key_of(1)) == b"".join(chunks)
     await store.flush()
     assert await body_of(store, key_of(1)) == b"".join(chunks)
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+async def test_a_spooled_body_beyond_half_the_room_is_refused(
+    kind: str, make_disk_store: Callable[..., DiskStore]
+) -> None:
+    store: Store = MemoryStore(max_size=1_000_000) if kind == "memory" else make_disk_store(max_size=1_000_000)
+    spool = store.spool()
+    spool.write(LARGE)
+    with pytest.raises(StoreError):
+        spool.load()
+    assert not store.put(key_of(1), a_response(1), tag="tag", spool=spool)
+    assert await store.get(key_of(1)) is None
 
 
 async def test_a_spool_may_be_given_up(store: Store) -> None:
