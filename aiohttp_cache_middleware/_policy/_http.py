@@ -20,7 +20,6 @@ from ._outcomes import (
     DoNotStore,
     Finding,
     Forward,
-    Invalid,
     Reuse,
     Revalidate,
     Store,
@@ -101,15 +100,9 @@ def freshened_by_head(
     stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
 ) -> tuple[tuple[StoredResponse, ...], tuple[StoredResponse, ...]]:
     """Give which stored GET responses the answer to a HEAD renews, as renewed, and which it makes invalid (§4.3.5)."""
-    renewed: list[StoredResponse] = []
-    invalid: list[StoredResponse] = []
-    for one in stored:
-        outcome = freshen_from_head(one, response, rules, now)
-        if isinstance(outcome, Invalid):
-            invalid.append(one)
-        elif outcome is not one:
-            renewed.append(outcome)
-    return tuple(renewed), tuple(invalid)
+    outcomes = [(one, freshen_from_head(one, response, rules, now)) for one in stored]
+    renewed = [outcome for one, outcome in outcomes if outcome is not None and outcome is not one]
+    return tuple(renewed), tuple([one for one, outcome in outcomes if outcome is None])
 
 
 def shown_on_reuse(reuse: Reuse, now: float, *, validated: bool = False, collapsed: bool = False) -> tuple[Header, ...]:

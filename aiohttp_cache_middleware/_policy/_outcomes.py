@@ -158,12 +158,6 @@ class DoNotStore(NamedTuple):
 Storing: TypeAlias = Store | DoNotStore
 
 
-class Invalid(NamedTuple):
-    """A stored response must not be used any more (RFC 9111 §4.3.5)."""
-
-    why: str
-
-
 class Finding(NamedTuple):
     """
     One rule and what it says of a request.

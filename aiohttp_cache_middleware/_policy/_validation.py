@@ -9,7 +9,6 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from .._model import Header, OriginResponse, Rules, StoredResponse
 from ._fields import EntityTag, cache_control, date_field, parse_entity_tag, strongly_equal, weakly_equal
 from ._freshness import expires_time
-from ._outcomes import Invalid
 from ._stored_fields import may_be_sent, set_cookie_time, updated_fields
 
 IDENTIFYING = frozenset({"authorization", "cookie"})
@@ -152,29 +151,29 @@ def freshened_by_304(
 
 def freshen_from_head(
     stored: StoredResponse, response: OriginResponse, rules: Rules, now: float
-) -> StoredResponse | Invalid:
+) -> StoredResponse | None:
     """
     Tell what a response to HEAD makes of the stored response to GET of the same URL.
 
     Returns:
         *stored*, renewed, if a 200 has the same validators and length; itself if the status says nothing about
-        it; `Invalid` if it is another representation by now, or gone.
+        it; ``None`` if it is another representation by now, or gone.
     """
     if response.status in (404, 410):
-        return Invalid(f"§4.3.5 HEAD says {response.status}")
+        return None
     if response.status != stored.status:
         return stored
     theirs, ours = response.fields, stored.fields
     tag = parse_entity_tag(theirs.get("ETag"))
     own_tag = parse_entity_tag(ours.get("ETag"))
     if tag is not None and (own_tag is None or not weakly_equal(tag, own_tag)):
-        return Invalid("§4.3.5 HEAD shows another ETag")
+        return None
     modified = theirs.get("Last-Modified")
     if modified is not None and not _same_moment(ours.get("Last-Modified"), modified, response):
-        return Invalid("§4.3.5 HEAD shows another Last-Modified")
+        return None
     length = theirs.get("Content-Length")
     if length is not None and length != _length(stored):
-        return Invalid("§4.3.5 HEAD shows another Content-Length")
+        return None
     return freshen(stored, response, rules, now)
 
 
