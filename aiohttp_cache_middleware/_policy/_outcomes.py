@@ -27,8 +27,8 @@ class Answer(NamedTuple):
         headers: All header fields to show.
         ranges: Parts of the stored body to send, as (start, stop) byte offsets; ``()`` sends no body,
             ``None`` the whole one.
-        body: Complete body to send instead of any part of the stored one (multipart/byteranges frames
-            with ``ranges``: one frame before each part and one after the last).
+        frames: What stands around the parts of a multipart/byteranges body: one frame before each of `ranges`, and
+            one after the last.
     """
 
     status: int
