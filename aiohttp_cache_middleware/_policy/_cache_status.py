@@ -23,27 +23,22 @@ def cache_status(
 
     Args:
         forward: Why the request went to the origin; ``None``: it did not, a hit.
-        forward_status: What the origin answered, where that is not what the caller sees (a 304).
+        forward_status: What the origin answered; ``None``: it was not asked, or failed.
         ttl: Seconds for which the response is still fresh, negative if it is stale; ``None``: not known.
         stored: Whether the origin's answer is being stored.
         collapsed: Whether the answer is that to an identical request in flight.
     """
-    if forward is None and not collapsed and ttl is not None and math.isfinite(ttl):
-        return f"{CACHE_NAME}; hit; ttl={math.floor(ttl)}"  # by far the most frequent
-    items = [CACHE_NAME]
-    if forward is None and collapsed:
-        # Not a hit: it waited for a response that was not there yet (RFC 9211 §2.7).
-        forward = "miss"
-    if forward is None:
-        items.append("hit")
+    if forward is None and not collapsed:
+        status = f"{CACHE_NAME}; hit"
     else:
-        items.append(f"fwd={forward}")
+        # What was collapsed is no hit: it waited for a response that was not there yet (RFC 9211 §2.7).
+        status = f"{CACHE_NAME}; fwd={forward or 'miss'}"
         if forward_status is not None:
-            items.append(f"fwd-status={forward_status}")
+            status += f"; fwd-status={forward_status}"
         if stored:
-            items.append("stored")
+            status += "; stored"
         if collapsed:
-            items.append("collapsed")
+            status += "; collapsed"
     if ttl is not None and math.isfinite(ttl):
-        items.append(f"ttl={math.floor(ttl)}")
-    return "; ".join(items)
+        status += f"; ttl={math.floor(ttl)}"
+    return status
