@@ -30,7 +30,8 @@ Place = TypeVar("Place")
 
 IN_ROW: Final = 1  # diskcache's MODE_RAW
 IN_FILE: Final = 2  # diskcache's MODE_BINARY
-_ROWS_PER_ROUND: Final = 64
+_ROWS_PER_ROUND: Final = 64  # looked at to make room
+_ROWS_AT_ONCE: Final = 10_000  # removed in one transaction, where all are
 _FUTURE: Final = 60.0  # seconds ahead of the clock beyond which what is dated there is of no use
 # Each statement is a time at which this thread has to wait for the loop's to let go of the interpreter, and the loop's
 # then for it: of 50 concurrent misses that took as long as all the rest that storing does.
@@ -257,11 +258,11 @@ class Records(diskcache.Cache):  # type: ignore[misc]
                 changed.append(key)
         return (rows[-1][0] if rows else None), changed, replaced
 
-    def remove_all(self, last_row: int, block: int = 10_000) -> bool:
-        """Remove up to *block* rows with their files, up to *last_row*; tell whether there were any."""
+    def remove_all(self, last_row: int) -> bool:
+        """Remove some of the rows up to *last_row*, with their files; tell whether there were any."""
         with self._transact() as (sql, cleanup):
             rows = sql(
-                "SELECT rowid, filename FROM Cache WHERE rowid <= ? ORDER BY rowid LIMIT ?", (last_row, block)
+                "SELECT rowid, filename FROM Cache WHERE rowid <= ? ORDER BY rowid LIMIT ?", (last_row, _ROWS_AT_ONCE)
             ).fetchall()
             if rows:
                 sql("DELETE FROM Cache WHERE rowid <= ?", (rows[-1][0],))
@@ -336,20 +337,16 @@ class Records(diskcache.Cache):  # type: ignore[misc]
         return [key for (key,) in existing]
 
     def _delete(self, key: str, sql: Any, cleanup: Any) -> None:
-        self._drop_bodies(key, "", sql, cleanup)
         # Whatever its mode: a planted row goes too, but no file that it names (`RawDisk.remove`).
-        for (filename,) in sql("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchall():
-            cleanup(filename)
-        sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
-
-    def _is(self, key: str, record: bytes, sql: Any) -> bool:
-        return bool(sql("SELECT 1 FROM Cache WHERE key = ? AND raw = 1 AND value = ?", (key, record)).fetchall())
-
-    def _drop_bodies(self, key: str, keep: str, sql: Any, cleanup: Any) -> None:
-        rows = sql("SELECT rowid, filename FROM Cache WHERE tag = ? AND mode = 2 AND key != ?", (key, keep)).fetchall()
+        rows = sql(
+            "SELECT rowid, filename FROM Cache WHERE key = ? AND raw = 1 OR tag = ? AND mode = 2", (key, key)
+        ).fetchall()
         for rowid, filename in rows:
             cleanup(filename)
             sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
+
+    def _is(self, key: str, record: bytes, sql: Any) -> bool:
+        return bool(sql("SELECT 1 FROM Cache WHERE key = ? AND raw = 1 AND value = ?", (key, record)).fetchall())
 
     def _make_room(self, room: int, now: float, sql: Any, cleanup: Any) -> list[str]:
         """
