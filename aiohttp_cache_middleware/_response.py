@@ -47,24 +47,6 @@ if TYPE_CHECKING:
     from ._policy._outcomes import Answer
     from ._stores._protocol import BodyReader
 
-__all__ = [
-    "BodyWatcher",
-    "CachedResponse",
-    "adopt",
-    "cached_class",
-    "can_be_ours",
-    "gateway_timeout",
-    "is_decoded",
-    "is_left_unread",
-    "parse_cookies",
-    "raised_read_bufsize",
-    "read_ahead",
-    "replay",
-    "unread",
-    "watch_body",
-    "whole_body",
-]
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _VERSIONS = {(1, 1): HttpVersion11, (1, 0): HttpVersion10}
 _BODILESS_STATUSES = frozenset({204, 304})  # RFC 9110 §15.3.5, §15.4.5
@@ -406,10 +388,10 @@ def replay(
     return response
 
 
-def gateway_timeout(request: ClientRequest, why: str, add_headers: tuple[Header, ...] = ()) -> CachedResponse:
+def gateway_timeout(request: ClientRequest, why: str) -> CachedResponse:
     """Make the 504 that says that nothing usable is stored and the network must not be asked (RFC 9111 §5.2.1.7)."""
     body = f"{why}\n".encode()
-    headers = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *add_headers)
+    headers = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))))
     stored = StoredResponse(
         key="",
         method=request.method,
