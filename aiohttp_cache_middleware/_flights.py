@@ -194,11 +194,11 @@ class Flights:
         """Forget what `note_uncacheable` noted."""
         self._uncacheable.pop(key, None)
 
-    def refresh(self, key: str, refresh: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Run *refresh* in the background unless one for *key* runs or there are too many; tell whether it starts."""
+    def refresh(self, key: str, refresh: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run *refresh* in the background, unless one for *key* runs or there are too many."""
         refreshes = self._here().refreshes
         if key in refreshes or len(refreshes) >= MAX_BACKGROUND:
-            return False
+            return
         task = asyncio.get_running_loop().create_task(refresh())
         refreshes[key] = task
 
@@ -208,7 +208,6 @@ class Flights:
                 logger.debug("a refresh in the background failed: %r", error)
 
         task.add_done_callback(done)
-        return True
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run short work that must not get lost; `aclose` waits for it."""
