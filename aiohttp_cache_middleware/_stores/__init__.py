@@ -2,7 +2,7 @@
 Where responses are kept: on disk by default, in memory for tests and short-lived programs.
 
 - `_protocol`: what the path asks of a store; `_memory`: the simple one
-- `_location`, `_sharing`: which directory, and one store object for all who use it
+- `_sharing`: which directory, and one store object for all who use it
 - `_disk`: reads and accepts, and is put together from
     - `_queue`, `_rows`, `_writing`: what was accepted, what it comes to, and how it is written later; room
     - `_opening`: who waits for the directory to open, and when it is let go

@@ -1,4 +1,4 @@
-"""One store object for all caches of a process that are kept in one directory in the same way."""
+"""Which directory a store is in, and one store object for all caches of a process that keep it in the same way."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 import os
 import threading
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from .._errors import StoreError
-from ._location import store_directory
 
 if TYPE_CHECKING:
     from ._disk import DiskStore
@@ -47,11 +47,11 @@ def disk_store(
 
     Raises:
         TypeError: *directory* is no path.
-        ValueError: It is a file.
+        ValueError: It is a file, or empty.
     """
     from ._disk import DiskStore  # a third of what this package takes to import
 
-    path = store_directory(directory)
+    path = _location(directory)
     way = (os.path.abspath(path), max_size, secret_keys, compress)  # noqa: PTH100 (keeps a symbolic link, which is looked at)
     with _lock:
         store = _stores.get(way)
@@ -59,6 +59,29 @@ def disk_store(
             store = DiskStore(path, max_size=max_size, secret_keys=secret_keys, compress=compress)
             _stores[way] = store
         return store
+
+
+def _location(directory: str | os.PathLike[str] | None) -> Path:
+    """
+    Give the directory that was asked for, or the per-user cache directory.
+
+    Raises:
+        TypeError: *directory* is no path.
+        ValueError: It is a file, or empty.
+    """
+    if directory is None:
+        import platformdirs  # not needed by those who name a directory
+
+        return Path(platformdirs.user_cache_dir("aiohttp_cache_middleware", appauthor=False))
+    try:
+        path = Path(directory)
+    except TypeError:
+        raise TypeError(f"directory: expected a str or os.PathLike[str], got {directory!r}") from None
+    if not os.fspath(directory):
+        raise ValueError("directory: expected a path, got an empty one")
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"directory: {str(directory)!r} is a file, not a directory")
+    return path
 
 
 class Use:
