@@ -97,11 +97,15 @@ class CacheMiddleware(Management):
         **options: Unpack[CacheSettings],
     ) -> None:
         settings = Settings.from_options(**options)
-        if store is not None and (isinstance(store, type) or not hasattr(store, "known_secret")):
+        if store is None:
+            store = disk_store(
+                directory, max_size=settings.max_size, secret_keys=settings.secret_keys, compress=settings.compress
+            )
+        elif isinstance(store, type) or not hasattr(store, "known_secret"):
             raise TypeError(f"store: expected a store such as MemoryStore(), got {store!r}")
-        if store is not None and directory is not None:
+        elif directory is not None:
             raise TypeError(f"directory: {directory!r} was given together with a store")
-        super().__init__(Core(settings, store if store is not None else _store(directory, settings)))
+        super().__init__(Core(settings, store))
         self._hits_in_this_turn = 0
         self._inquiries = Inquiries(self._core)
         self._lookup = Lookup(self._core)
@@ -312,9 +316,3 @@ def _leads_in_a_circle(exchange: Exchange, reuse: Reuse) -> bool:
     """
     scope = exchange.scope
     return scope is not None and reuse.stored.status in REDIRECTS and scope.note_redirect(exchange.key)
-
-
-def _store(directory: str | os.PathLike[str] | None, settings: Settings) -> Store:
-    return disk_store(
-        directory, max_size=settings.max_size, secret_keys=settings.secret_keys, compress=settings.compress
-    )
