@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._policy import Complete, Forward, GatewayTimeout, Reuse, Revalidate
+from ._request import Uncacheable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ._model import Request, StoredResponse
+    from ._core import Core
+    from ._inquiries import Inquiries
+    from ._lookup import Lookup
+    from ._model import StoredResponse
+    from ._options import CacheOptions
     from ._policy import Decision, Finding
+    from ._request import Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,38 +57,60 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explained(
-    request: Request,
-    key: str | None,
-    stored: Sequence[StoredResponse],
-    decision: Decision,
-    findings: tuple[Finding, ...],
-    now: float,
-    why_not_stored: str | None,
+async def explain(
+    core: Core,
+    inquiries: Inquiries,
+    lookup: Lookup,
+    asked: Asked | Uncacheable,
+    said: CacheOptions | None,
+    *,
+    is_disabled: bool,
 ) -> Explanation:
-    """Put a decision into words."""
-    match decision:
-        case Reuse():
-            verb, may_be_stored = ("serve stale" if decision.is_stale else "reuse"), decision.revalidate is not None
-        case Revalidate():
-            verb, may_be_stored = "revalidate", True
-        case Complete():
-            verb, may_be_stored = "complete", True
-        case Forward():
-            verb, may_be_stored = ("forward" if decision.may_be_stored else "bypass"), decision.may_be_stored
-        case GatewayTimeout():
-            verb, may_be_stored = "gateway timeout", False
+    """
+    Go the way of a request up to the decision, and put that into words.
+
+    Args:
+        said: The options of the request, and of the blocks around it.
+        is_disabled: Whether the request would go by.
+    """
+    inquiry = inquiries.about(asked, said)
+    await lookup.make_ready(inquiry)
+    key = None if isinstance(asked, Uncacheable) else inquiry.key or None
+    stored = [] if key is None else lookup.candidates(inquiry, lookup.entry(inquiry))
+    now, rules = core.clock(), inquiry.rules
+    decision, findings = core.policy.explain(asked.request, stored, rules, now, secret=inquiry.secret)
+    passes_by = "disabled" if is_disabled else asked.why if isinstance(asked, Uncacheable) else None
+    if passes_by is not None:
+        decision = Forward(may_be_stored=False, forward="bypass", why=passes_by)
+    if isinstance(decision, Forward) and rules.only_if_cached:
+        decision = GatewayTimeout(f"only_if_cached: {decision.why}")
+    verb, may_be_stored = _in_words(decision)
     return Explanation(
-        method=request.method,
-        url=request.url,
+        method=asked.request.method,
+        url=asked.request.url,
         decision=verb,
         why=decision.why,
         findings=findings,
-        key=key or None,
+        key=key,
         stored=tuple(_line(one, now) for one in stored),
         may_be_stored=may_be_stored,
-        why_not_stored=why_not_stored,
+        why_not_stored=None if key is None else core.counters.reasons.get(key),
     )
+
+
+def _in_words(decision: Decision) -> tuple[str, bool]:
+    """Give what is done, and whether the origin's answer might be stored."""
+    match decision:
+        case Reuse():
+            return "serve stale" if decision.is_stale else "reuse", decision.revalidate is not None
+        case Revalidate():
+            return "revalidate", True
+        case Complete():
+            return "complete", True
+        case Forward():
+            return "forward" if decision.may_be_stored else "bypass", decision.may_be_stored
+        case GatewayTimeout():
+            return "gateway timeout", False
 
 
 def _line(stored: StoredResponse, now: float) -> str:

@@ -24,7 +24,7 @@ from ._model import BodyRef
 from ._options import CacheOptions, Settings, active_block, merged
 from ._origin import UNUSABLE, Origin
 from ._policy import REDIRECTS, Complete, Forward, GatewayTimeout, Reuse, Revalidate
-from ._request import Uncacheable, asked_for, is_untouchable
+from ._request import asked_for, is_untouchable
 from ._response import CachedResponse, can_be_ours, gateway_timeout, replay
 from ._scope import scope_of
 from ._stores import disk_store
@@ -183,48 +183,6 @@ class CacheMiddleware(Management):
             return gateway_timeout(exchange.request, decision.why)
         return await self._origin.fetch(exchange, UNUSABLE)
 
-    async def explain(self, method: str, url: str | URL, **request: Any) -> Explanation:
-        """
-        Tell what the cache would do with a request now, and why; nothing is sent, nothing changes.
-
-        Only ``filter_fn`` is not asked, which might still refuse what would be reused.
-
-        Args:
-            method: As for `aiohttp.ClientSession.request`.
-            url: Absolute.
-            **request: As for `aiohttp.ClientSession.request`: ``params``, ``headers``, ``data``, ``json``,
-                ``cookies``, ``auth``; and ``trace_request_ctx=CacheOptions(...)``. What only says how it is made
-                (``timeout``, ``allow_redirects``, ...) may be there and is left aside.
-
-        Returns:
-            An `Explanation`: ``decision``, ``why`` and the ``findings`` rule by rule; `str` makes text of it.
-
-        Raises:
-            TypeError: An argument that ``request`` does not know.
-            aiohttp.InvalidURL: *url* is not absolute.
-        """
-        from ._explain import explained  # for people, so not with every import
-
-        options = request.pop("trace_request_ctx", None)
-        check_method(method)
-        asked = await asked_for(method, absolute(url), **request)
-        said = merged(options if isinstance(options, CacheOptions) else None, active_block())
-        why = asked.why if isinstance(asked, Uncacheable) else None
-        if self.is_disabled or (said is not None and said.disabled):
-            why = "disabled"
-        inquiry = self._inquiries.about(asked, said)
-        await self._lookup.make_ready(inquiry)
-        key = None if isinstance(asked, Uncacheable) else inquiry.key
-        stored = self._lookup.candidates(inquiry, self._lookup.entry(inquiry)) if key else []
-        now, rules = self._core.clock(), inquiry.rules
-        decision, findings = self._core.policy.explain(asked.request, stored, rules, now, secret=inquiry.secret)
-        if why is not None:
-            decision = Forward(may_be_stored=False, forward="bypass", why=why)
-        if isinstance(decision, Forward) and rules.only_if_cached:
-            decision = GatewayTimeout(f"only_if_cached: {decision.why}")
-        last = None if key is None else self._core.counters.reasons.get(key)
-        return explained(asked.request, key, stored, decision, findings, now, last)
-
     async def _reuse(self, exchange: Exchange, reuse: Reuse, *, validated: bool = False) -> CachedResponse | None:
         """Hand out a stored response; ``None`` if its body is gone or the filter rejects it."""
         core, stored = self._core, reuse.stored
@@ -306,6 +264,35 @@ class CacheMiddleware(Management):
             add_headers=shown,
             drop_headers=_REPLACED if shown and _AGE in stored.fields else frozenset(),
         )
+
+    async def explain(self, method: str, url: str | URL, **request: Any) -> Explanation:
+        """
+        Tell what the cache would do with a request now, and why; nothing is sent, nothing changes.
+
+        Only ``filter_fn`` is not asked, which might still refuse what would be reused.
+
+        Args:
+            method: As for `aiohttp.ClientSession.request`.
+            url: Absolute.
+            **request: As for `aiohttp.ClientSession.request`: ``params``, ``headers``, ``data``, ``json``,
+                ``cookies``, ``auth``; and ``trace_request_ctx=CacheOptions(...)``. What only says how it is made
+                (``timeout``, ``allow_redirects``, ...) may be there and is left aside.
+
+        Returns:
+            An `Explanation`: ``decision``, ``why`` and the ``findings`` rule by rule; `str` makes text of it.
+
+        Raises:
+            TypeError: An argument that ``request`` does not know.
+            aiohttp.InvalidURL: *url* is not absolute.
+        """
+        from ._explain import explain  # for people, so not with every import
+
+        check_method(method)
+        options = request.pop("trace_request_ctx", None)
+        said = merged(options if isinstance(options, CacheOptions) else None, active_block())
+        asked = await asked_for(method, absolute(url), **request)
+        is_disabled = self.is_disabled or (said is not None and said.disabled is True)
+        return await explain(self._core, self._inquiries, self._lookup, asked, said, is_disabled=is_disabled)
 
 
 def _leads_in_a_circle(exchange: Exchange, reuse: Reuse) -> bool:
