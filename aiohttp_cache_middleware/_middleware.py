@@ -1,4 +1,18 @@
-"""The whole path of a request, one step a line."""
+"""
+The whole path of a request, one step a line.
+
+- request: `_request` (as plain data), `_key`, `_inquiries` (what it asks, worked out once for those that are alike),
+  `_exchange` (that, on its path), `_scope` (the caller's call that it belongs to)
+- lookup: `_lookup`, `_guard` (the store as a request sees it, which never fails), `_stores`, `_codec` (records, with
+  `_packing`, `_deflate` and `_seal`)
+- decision: `_policy`, by the rules that `_options` puts in force
+- answer: `_response` and `_stream` (aiohttp's objects), `_cookies`
+- network: `_origin`, `_flights` (one request in flight per key, refreshes in the background)
+- storing: `_keep` (what arrives), `_tee` (its body), `_variants` (where it stands)
+
+Around it: `_session` and `_trace` (ways in), `_manage`, `_explain` and `_stats` (for people), `_core` (what belongs
+together in one cache), `_model` (the data that travels), `_errors`.
+"""
 
 from __future__ import annotations
 
