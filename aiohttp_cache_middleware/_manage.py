@@ -131,9 +131,8 @@ class Responses:
 
     async def get(self, key: str) -> StoredEntry | None:
         """Give the response under *key*, ``None`` if there is none."""
-        await self._core.store.secret(patient=True)
-        stored = await self._core.store.get(key)
-        return StoredEntry(self._core, stored) if isinstance(stored, StoredResponse) else None
+        stored = await _stored_under(self._core, key)
+        return None if stored is None else StoredEntry(self._core, stored)
 
     def keys(self) -> Listing[str]:
         """Iterate over the keys."""
@@ -156,9 +155,7 @@ class Responses:
 
     async def delete(self, key: str) -> bool:
         """Remove the response under *key*; tell whether there was one."""
-        await self._core.store.secret(patient=True)
-        stored = await self._core.store.get(key)
-        if not isinstance(stored, StoredResponse):
+        if await _stored_under(self._core, key) is None:
             return False
         await self._core.store.remove([key])
         return True
@@ -265,15 +262,18 @@ def check_method(method: object) -> None:
         raise TypeError(f"method: expected a str, got {method!r}")
 
 
-async def _stored_for(core: Core, url: str | URL, method: str | None = None) -> list[StoredResponse]:
+async def _stored_under(core: Core, key: str) -> StoredResponse | None:
+    await core.store.secret(patient=True)
+    entry = await core.store.get(key)
+    return entry if isinstance(entry, StoredResponse) else None
+
+
+async def _stored_for(core: Core, url: str | URL) -> list[StoredResponse]:
     url = absolute(url)
-    check_method(method)
     bare = bare_url(url)
     tag = url_tag(bare, await core.store.secret(patient=True), core.settings.ignored_params)
     found = [await core.store.get(key) for key in await core.store.tagged(tag)]
-    return [
-        one for one in found if isinstance(one, StoredResponse) and (method is None or one.method == method.upper())
-    ]
+    return [one for one in found if isinstance(one, StoredResponse)]
 
 
 _DISABLED: ContextVar[frozenset[int]] = ContextVar("aiohttp_cache_middleware_disabled", default=frozenset())
@@ -415,18 +415,17 @@ class Management:
         return len(selected)
 
     async def _selected(self, url: str | URL | None, key: str | None, method: str | None) -> list[StoredResponse]:
-        if (url is None) == (key is None):
-            raise TypeError("url, key: give exactly one of them")
-        if url is not None:
-            return await _stored_for(self._core, url, method)
-        if not isinstance(key, str):
-            raise TypeError(f"key: expected a str, got {key!r}")
         check_method(method)
-        await self._core.store.secret(patient=True)
-        entry = await self._core.store.get(key)
-        if not isinstance(entry, StoredResponse) or (method is not None and entry.method != method.upper()):
-            return []
-        return [entry]
+        if url is not None and key is None:
+            found = await _stored_for(self._core, url)
+        elif key is not None and url is None:
+            if not isinstance(key, str):
+                raise TypeError(f"key: expected a str, got {key!r}")
+            stored = await _stored_under(self._core, key)
+            found = [] if stored is None else [stored]
+        else:
+            raise TypeError("url, key: give exactly one of them")
+        return [one for one in found if method is None or one.method == method.upper()]
 
     async def clear(self) -> None:
         """
