@@ -13,7 +13,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from ._key import url_tag
-from ._model import FOREVER, BodyRef, Entry, StoredResponse
+from ._model import FOREVER, BodyRef, Entry, StoredResponse, utc_datetime
 from ._options import parse_expire_after
 from ._request import bare_url
 
@@ -98,13 +98,7 @@ class StoredEntry:
     @property
     def expires(self) -> datetime | None:
         """When it expires; aware, UTC; ``None``: never."""
-        expires_time = self._stored.expires_time
-        if expires_time == FOREVER:
-            return None
-        try:
-            return datetime.fromtimestamp(expires_time, timezone.utc)
-        except (OverflowError, ValueError, OSError):
-            return None
+        return utc_datetime(self._stored.expires_time)
 
     @property
     def is_expired(self) -> bool:

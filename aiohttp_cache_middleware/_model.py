@@ -7,6 +7,7 @@ more. For the same reason annotations are no strings here, which `NamedTuple` wo
 
 import math
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
@@ -14,6 +15,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 FOREVER = math.inf
 """An ``expires_time`` or lifetime without end."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 Header: TypeAlias = tuple[str, str]
 RawHeader: TypeAlias = tuple[bytes, bytes]
@@ -29,6 +32,14 @@ def _encoded(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogatepass")
+
+
+def utc_datetime(posix_time: float) -> datetime | None:
+    """Give *posix_time* as an aware UTC datetime; ``None`` for never, and for what no calendar has."""
+    try:
+        return _EPOCH + timedelta(seconds=posix_time)
+    except (OverflowError, ValueError):
+        return None
 
 
 class Expiration(NamedTuple):

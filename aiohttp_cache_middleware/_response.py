@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -24,7 +24,7 @@ from aiohttp.helpers import noop
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from ._errors import StoreError
-from ._model import FOREVER, Header, RawHeader, StoredResponse, encoded
+from ._model import Header, RawHeader, StoredResponse, encoded, utc_datetime
 from ._stream import (
     WHOLE_PIECE_SIZE,
     BodyWatcher,
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from ._policy._outcomes import Answer
     from ._stores._protocol import BodyReader
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _VERSIONS = {(1, 1): HttpVersion11, (1, 0): HttpVersion10}
 _BODILESS_STATUSES = frozenset({204, 304})  # RFC 9110 §15.3.5, §15.4.5
 _CODINGS = frozenset({"gzip", "deflate", "br", "zstd"})  # that aiohttp knows
@@ -108,12 +107,12 @@ class CachedResponse(ClientResponse):
     @cached_property
     def created_at(self) -> datetime | None:
         """When it was stored, or renewed by a 304; aware, UTC; ``None`` on a response that is not from the cache."""
-        return _moment(self._replay.stored.created_time) if self._replay is not None and self.from_cache else None
+        return utc_datetime(self._replay.stored.created_time) if self._replay is not None and self.from_cache else None
 
     @cached_property
     def expires(self) -> datetime | None:
         """When it stops being fresh; aware, UTC; ``None`` for never, and on a response that is not from the cache."""
-        return _moment(self._replay.stored.expires_time) if self._replay is not None and self.from_cache else None
+        return utc_datetime(self._replay.stored.expires_time) if self._replay is not None and self.from_cache else None
 
     @cached_property
     def is_expired(self) -> bool | None:
@@ -616,15 +615,6 @@ def _mark_closed(response: weakref.ref[CachedResponse]) -> None:
     closed = response()
     if closed is not None:
         closed._closed = True
-
-
-def _moment(posix_time: float) -> datetime | None:
-    """Give *posix_time* as an aware UTC datetime; ``None`` for never, and for what no calendar has."""
-    if posix_time == FOREVER:
-        return None
-    with suppress(OverflowError, ValueError):
-        return _EPOCH + timedelta(seconds=posix_time)
-    return None
 
 
 def _raw_of(shown: tuple[Header, ...], stored: tuple[Header, ...], raw: tuple[RawHeader, ...]) -> tuple[RawHeader, ...]:
