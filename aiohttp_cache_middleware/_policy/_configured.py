@@ -25,7 +25,7 @@ from ._outcomes import (
     ToOrigin,
 )
 from ._selecting import selecting_names, selects
-from ._stored_fields import may_be_sent, set_cookie_time, updated_fields
+from ._stored_fields import may_be_sent, updated
 
 DEFAULT_CODES = frozenset({200})
 """Status codes that are stored where the options name none."""
@@ -140,16 +140,7 @@ def may_store(request: Request, response: OriginResponse, rules: Rules, now: flo
 
 def freshen(stored: StoredResponse, response: OriginResponse, rules: Rules, now: float) -> StoredResponse:
     """Renew *stored* by a 304: its fields (RFC 9111 §3.2), its times by the options."""
-    headers, raw_headers = updated_fields(stored, response)
-    return stored.replace(
-        headers=headers,
-        raw_headers=raw_headers,
-        request_time=response.request_time,
-        response_time=response.response_time,
-        created_time=now,
-        set_cookie_time=set_cookie_time(stored, response),
-        expires_time=_expiration(rules).expires_time(now),
-    )
+    return updated(stored, response, now).replace(expires_time=_expiration(rules).expires_time(now))
 
 
 def selected_by_304(candidates: Sequence[StoredResponse], response: OriginResponse) -> StoredResponse | None:

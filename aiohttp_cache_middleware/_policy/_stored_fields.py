@@ -43,7 +43,20 @@ def not_stored_fields(fields: MultiMapping[str]) -> frozenset[str]:
     return HOP_BY_HOP | (named - FOR_ALL_RECIPIENTS) if named else HOP_BY_HOP
 
 
-def updated_fields(
+def updated(stored: StoredResponse, response: OriginResponse, now: float) -> StoredResponse:
+    """Give *stored* with the fields and the times that *response* renews (§3.2); it expires when it did."""
+    headers, raw_headers = _updated_fields(stored, response)
+    return stored.replace(
+        headers=headers,
+        raw_headers=raw_headers,
+        request_time=response.request_time,
+        response_time=response.response_time,
+        created_time=now,
+        set_cookie_time=_set_cookie_time(stored, response),
+    )
+
+
+def _updated_fields(
     stored: StoredResponse, response: OriginResponse
 ) -> tuple[tuple[Header, ...], tuple[RawHeader, ...] | None]:
     """
@@ -64,7 +77,7 @@ def updated_fields(
     return headers, (*kept, *encoded(tuple(new)))
 
 
-def set_cookie_time(stored: StoredResponse, response: OriginResponse) -> float | None:
+def _set_cookie_time(stored: StoredResponse, response: OriginResponse) -> float | None:
     """Give when the ``Set-Cookie`` fields came that *stored*, updated by *response*, keeps; ``None``: it keeps none."""
     if "Set-Cookie" in response.fields or "Set-Cookie" not in stored.fields:
         return None

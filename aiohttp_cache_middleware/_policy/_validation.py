@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 
 from .._model import Header, OriginResponse, Rules, StoredResponse
 from ._fields import EntityTag, cache_control, date_field, parse_entity_tag, strongly_equal, weakly_equal
 from ._freshness import expires_time
-from ._stored_fields import may_be_sent, set_cookie_time, updated_fields
+from ._stored_fields import may_be_sent, updated
 
 IDENTIFYING = frozenset({"authorization", "cookie"})
 """Selecting fields that tell users apart: one user's variants are not offered for another's request."""
@@ -107,22 +107,9 @@ def freshen(stored: StoredResponse, response: OriginResponse, rules: Rules, now:
     The result has the lifetime that its updated fields state; a 304 that forbids storing makes a result
     that does so too (`forbids_storing`), and may only be shown.
     """
-    headers, raw_headers = updated_fields(stored, response)
-    updated = OriginResponse(
-        stored.status,
-        CIMultiDictProxy(CIMultiDict(headers)),
-        response.request_time,
-        response.response_time,
-    )
-    return stored.replace(
-        headers=headers,
-        raw_headers=raw_headers,
-        request_time=response.request_time,
-        response_time=response.response_time,
-        created_time=now,
-        set_cookie_time=set_cookie_time(stored, response),
-        expires_time=expires_time(updated, rules, now),
-    )
+    renewed = updated(stored, response, now)
+    as_received = OriginResponse(stored.status, renewed.fields, response.request_time, response.response_time)
+    return renewed.replace(expires_time=expires_time(as_received, rules, now))
 
 
 def forbids_storing(stored: StoredResponse) -> bool:
