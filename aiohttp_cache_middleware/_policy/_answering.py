@@ -5,17 +5,13 @@ from __future__ import annotations
 from multidict import istr
 
 from .._model import Request, StoredResponse
-from ._fields import date_field, field_members, parse_date, parse_entity_tag, strongly_equal, weakly_equal
+from ._fields import CONDITIONS, date_field, field_members, parse_date, parse_entity_tag, strongly_equal, weakly_equal
 from ._once import once
 from ._outcomes import PARTIAL, Answer
 from ._ranges import answer_from_part, holds_wanted, is_byte_range, partial_answer
 
-# Looked up in every decision: an istr is found in half the time.
-_IF_NONE_MATCH, _IF_MODIFIED_SINCE, _IF_RANGE = istr("If-None-Match"), istr("If-Modified-Since"), istr("If-Range")
-_IF_MATCH, _IF_UNMODIFIED_SINCE, _RANGE = istr("If-Match"), istr("If-Unmodified-Since"), istr("Range")
-
-CONDITIONS = (_IF_NONE_MATCH, _IF_MODIFIED_SINCE, _IF_MATCH, _IF_UNMODIFIED_SINCE, _IF_RANGE)
-"""Request fields that make a request conditional (RFC 9110 §13.1)."""
+_IF_NONE_MATCH, _IF_MODIFIED_SINCE, _IF_MATCH, _IF_UNMODIFIED_SINCE, _IF_RANGE = CONDITIONS
+_RANGE = istr("Range")
 
 DESCRIBING_CONTENT = frozenset(
     {"content-encoding", "content-language", "content-length", "content-range", "content-type"}
