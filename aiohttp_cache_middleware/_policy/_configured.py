@@ -52,14 +52,13 @@ def decide(request: Request, stored: Sequence[StoredResponse], rules: Rules, now
         secret: The store's secret, with which `StoredResponse.vary` was made.
     """
     newest = _selected(request, stored, rules, secret)
-    if newest is None:
-        return _without_network(rules, _VARY_MISS if stored else _NOTHING_STORED)
-    age = max(0.0, now - newest.created_time)
-    if is_fresh(newest, now) and not rules.refresh:
-        return Reuse(newest, age)
+    if newest is not None and is_fresh(newest, now) and not rules.refresh:
+        return Reuse(newest, _age(newest, now))
     if rules.only_if_cached:
         return GatewayTimeout()
-    fallback = _fallback(newest, age, rules, now)
+    if newest is None:
+        return _VARY_MISS if stored else _NOTHING_STORED
+    fallback = _fallback(newest, rules, now)
     if conditions := validators(newest):
         return Revalidate((newest,), conditions, fallback)
     why = "refresh was asked for" if rules.refresh else "expired, has no validator"
@@ -157,7 +156,7 @@ def reuse_validated(
     request: Request, stored: StoredResponse, asked: Revalidate | Complete, now: float, *, secret: bytes
 ) -> Reuse:
     """Give the whole response, whatever its age."""
-    return Reuse(stored, max(0.0, now - stored.created_time), forward=asked.forward, why="validated")
+    return Reuse(stored, _age(stored, now), forward=asked.forward, why="validated")
 
 
 def freshened_by_304(
@@ -253,14 +252,14 @@ def _of_request(request: Request, rules: Rules) -> Iterator[Finding]:
 
 
 def _of_stored(stored: StoredResponse, rules: Rules, now: float) -> Iterator[Finding]:
-    age, left = now - stored.created_time, stored.expires_time - now
+    age, left = _age(stored, now), stored.expires_time - now
     yield Finding("options", "it has not expired", is_fresh(stored, now), f"age {age:.0f} s, {left:.0f} s left")
     if is_fresh(stored, now):
         return
     conditions = validators(stored)
     detail = str(dict(conditions)) if conditions else "no validator"
     yield Finding("§4.3.1", "it can be validated", bool(conditions), detail)
-    stands_in = _fallback(stored, age, rules, now) is not None
+    stands_in = _fallback(stored, rules, now) is not None
     yield Finding("options", "it stands in for a failing origin", stands_in, f"stale_if_error={rules.stale_if_error:g}")
 
 
@@ -272,11 +271,12 @@ def _allows_code(status: int, rules: Rules) -> bool:
     return status in (DEFAULT_CODES if rules.allowed_codes is None else rules.allowed_codes)
 
 
-def _fallback(stored: StoredResponse, age: float, rules: Rules, now: float) -> Reuse | None:
+def _age(stored: StoredResponse, now: float) -> float:
+    # The clock may have stepped back since.
+    return max(0.0, now - stored.created_time)
+
+
+def _fallback(stored: StoredResponse, rules: Rules, now: float) -> Reuse | None:
     if now - stored.expires_time > rules.stale_if_error or rules.stale_if_error == 0:
         return None
-    return Reuse(stored, age, is_stale=not is_fresh(stored, now), why="stale_if_error")
-
-
-def _without_network(rules: Rules, otherwise: Forward) -> Decision:
-    return GatewayTimeout() if rules.only_if_cached else otherwise
+    return Reuse(stored, _age(stored, now), is_stale=not is_fresh(stored, now), why="stale_if_error")
