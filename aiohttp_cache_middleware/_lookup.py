@@ -62,6 +62,12 @@ class Lookup:
         found = [self._core.guarded.peek(one.key) for one in selected or entry.variants]
         return [one for one in found if isinstance(one, StoredResponse)]
 
+    def selected(self, inquiry: Inquiry, method: str | None = None) -> list[StoredResponse]:
+        """Give the stored responses that ``Vary`` selects, of the request or of the same one with *method*."""
+        headers = inquiry.asked.request.headers
+        found = self.responses(inquiry, self.entry(inquiry, method))
+        return [one for one in found if selects(one.vary, headers, inquiry.secret)]
+
     def has_key(self, inquiry: Inquiry) -> bool:
         """Give the request its key, if the store has told its secret."""
         secret = self._core.guarded.known_secret

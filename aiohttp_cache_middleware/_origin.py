@@ -26,7 +26,7 @@ from ._guard import logger
 from ._keep import Keeper
 from ._key import url_tag
 from ._model import OriginResponse, StoredResponse
-from ._policy import PARTIAL, REDIRECTS, Complete, Forward, Reuse, Revalidate, ToOrigin, selects
+from ._policy import PARTIAL, REDIRECTS, Complete, Forward, Reuse, Revalidate, ToOrigin
 from ._response import CachedResponse, adopt, gateway_timeout, hand_over_cookies, show_fields, timer_of
 from ._variants import variant_key
 
@@ -372,8 +372,7 @@ class Origin:
         """Renew or remove the stored responses that the answer to a HEAD speaks of too (RFC 9111 §4.3.5)."""
         core = self._core
         for method in exchange.inquiry.other_methods:
-            found = self._lookup.responses(exchange.inquiry, self._lookup.entry(exchange.inquiry, method))
-            stored = [one for one in found if selects(one.vary, exchange.asked.request.headers, exchange.secret)]
+            stored = self._lookup.selected(exchange.inquiry, method)
             renewed, invalid = core.policy.freshened_by_head(stored, origin, exchange.rules, core.clock())
             for one in renewed:
                 self._keeper.renew(exchange, one)
@@ -384,8 +383,7 @@ class Origin:
         """Renew what a 206 is a part of (RFC 9111 §3.4), or a 304 to the caller's own condition names (§4.3.4)."""
         core = self._core
         freshened_by = core.policy.freshened_by_part if origin.status == PARTIAL else core.policy.freshened_by_304
-        found = self._lookup.responses(exchange.inquiry, self._lookup.entry(exchange.inquiry))
-        stored = [one for one in found if selects(one.vary, exchange.asked.request.headers, exchange.secret)]
+        stored = self._lookup.selected(exchange.inquiry)
         for one in freshened_by(stored, origin, exchange.rules, core.clock()):
             self._keeper.renew(exchange, one)
 
