@@ -381,10 +381,8 @@ class Origin:
 
     def _update_by_answer(self, exchange: Exchange, origin: OriginResponse) -> None:
         """Renew what a 206 is a part of (RFC 9111 §3.4), or a 304 to the caller's own condition names (§4.3.4)."""
-        core = self._core
-        freshened_by = core.policy.freshened_by_part if origin.status == PARTIAL else core.policy.freshened_by_304
-        stored = self._lookup.selected(exchange.inquiry)
-        for one in freshened_by(stored, origin, exchange.rules, core.clock()):
+        core, stored = self._core, self._lookup.selected(exchange.inquiry)
+        for one in core.policy.freshened_by_answer(stored, origin, exchange.rules, core.clock()):
             self._keeper.renew(exchange, one)
 
     def _origin_response(self, response: ClientResponse, request_time: float) -> OriginResponse:

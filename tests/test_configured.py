@@ -867,8 +867,7 @@ def test_parts_are_nothing_to_combine() -> None:
     part = a_part(0, 5, ETag='"a"')
     answer = an_answer({"ETag": '"a"', "Content-Range": "bytes 5-9/10", "Content-Length": "5"}, 206)
     assert _configured.to_keep(a_part(5, 10, ETag='"a"'), part) is part
-    assert not _configured.freshened_by_part([part], answer, Rules(), T0)
-    assert not _configured.freshened_by_304([part], answer, Rules(), T0)
+    assert not _configured.freshened_by_answer([part], answer, Rules(), T0)
     assert not _configured.completes(part, answer)
     assert _configured.completed(part, answer, b"56789", Rules(), T0) is None
 

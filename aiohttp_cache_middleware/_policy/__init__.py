@@ -77,20 +77,15 @@ class Policy(Protocol):
     def selected_by_304(self, candidates: Sequence[StoredResponse], response: OriginResponse) -> StoredResponse | None:
         """Give the stored response that a 304 confirms."""
 
-    def freshened_by_304(
+    def freshened_by_answer(
         self, stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
     ) -> tuple[StoredResponse, ...]:
-        """Give which stored responses a 304 to the caller's own condition renews, as renewed."""
+        """Give which stored responses a 206, or a 304 to the caller's own condition, renews, as renewed."""
 
     def freshened_by_head(
         self, stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
     ) -> tuple[tuple[StoredResponse, ...], tuple[StoredResponse, ...]]:
         """Give which stored GET responses the answer to a HEAD renews, as renewed, and which it makes invalid."""
-
-    def freshened_by_part(
-        self, stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
-    ) -> tuple[StoredResponse, ...]:
-        """Give which stored responses a 206 renews, as renewed."""
 
     def completes(self, part: StoredResponse, response: OriginResponse) -> bool:
         """Tell whether *response* brings what a stored part lacks of the whole."""

@@ -159,17 +159,10 @@ def reuse_validated(
     return Reuse(stored, _age(stored, now), forward=asked.forward, why="validated")
 
 
-def freshened_by_304(
+def freshened_by_answer(
     stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
 ) -> tuple[StoredResponse, ...]:
-    """Tell what a 304 to the caller's own condition says of stored responses: nothing in this mode."""
-    return ()
-
-
-def freshened_by_part(
-    stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
-) -> tuple[StoredResponse, ...]:
-    """Tell what a 206 says of other stored responses: nothing in this mode."""
+    """Tell what a 206, or a 304 to the caller's own condition, says of stored responses: nothing in this mode."""
     return ()
 
 

@@ -36,9 +36,8 @@ __all__ = [
     "decide",
     "explain",
     "freshen",
-    "freshened_by_304",
+    "freshened_by_answer",
     "freshened_by_head",
-    "freshened_by_part",
     "invalidated_urls",
     "keeps_ranges_apart",
     "may_keep",
@@ -94,6 +93,14 @@ def may_store_hop(request: Request, response: OriginResponse, rules: Rules, now:
 def may_keep(stored: StoredResponse) -> bool:
     """Tell whether *stored* may stay after it was freshened: not if the 304 said no-store (§5.2.2.5)."""
     return not forbids_storing(stored)
+
+
+def freshened_by_answer(
+    stored: Sequence[StoredResponse], response: OriginResponse, rules: Rules, now: float
+) -> tuple[StoredResponse, ...]:
+    """Give which stored responses a 206 (§3.4), or a 304 to the caller's own condition (§4.3.4), renews, as renewed."""
+    freshened_by = freshened_by_part if response.status == PARTIAL else freshened_by_304
+    return freshened_by(stored, response, rules, now)
 
 
 def freshened_by_head(

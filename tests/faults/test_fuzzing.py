@@ -109,7 +109,7 @@ def understand(
         value.encode()  # what is sent to the origin can be sent
     policy.freshen(stored, origin, rules, NOW + later)
     policy.freshened_by_head([stored], origin, rules, NOW + later)
-    policy.freshened_by_304([stored], origin, rules, NOW + later)
+    policy.freshened_by_answer([stored], origin, rules, NOW + later)
 
 
 values = st.lists(st.sampled_from(SPICE) | st.text(st.characters(exclude_characters="\r\n\0"), max_size=12), max_size=6)
