@@ -10,6 +10,7 @@ from ._flights import Flights
 from ._guard import GuardedStore
 from ._key import stored_url
 from ._policy import Policy, policy_for
+from ._request import bare_url
 from ._stats import Counters
 from ._stores import Use
 
@@ -49,4 +50,4 @@ class Core:
 
     def shown_url(self, request: ClientRequest) -> str:
         """Give a request's URL as it may be logged."""
-        return stored_url(request.url, self.settings.ignored_params)
+        return stored_url(bare_url(request.url), self.settings.ignored_params)

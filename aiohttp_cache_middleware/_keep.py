@@ -211,7 +211,7 @@ class Keeper:
         return StoredResponse(
             key=exchange.key,
             method=request.method,
-            url=stored_url(exchange.asked, ignored),
+            url=stored_url(request.url, ignored),
             status=response.status,
             reason=response.reason or "",
             version=(version.major, version.minor) if version is not None else (1, 1),

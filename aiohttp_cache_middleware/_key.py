@@ -13,11 +13,9 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote_plus, unquote_to_bytes
 
-from yarl import URL
-
 from ._model import Header
 from ._packing import pack
-from ._request import AUTOMATIC_HEADERS, Asked, Body, Part, bare_url
+from ._request import AUTOMATIC_HEADERS, Asked, Body, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -116,15 +114,9 @@ def url_tag(url: str, secret: bytes, ignored_params: frozenset[str] = frozenset(
     return hasher.hexdigest()
 
 
-def stored_url(url: Asked | URL | str, ignored_params: frozenset[str]) -> str:
-    """
-    Give a URL as it may be written down and shown: without user-info, fragment and ignored parameters.
-
-    Raises:
-        ValueError: *url* is a string that is no URL.
-    """
-    text = url.request.url if isinstance(url, Asked) else bare_url(URL(url))
-    return _without_ignored(text, ignored_params) if ignored_params else text
+def stored_url(url: str, ignored_params: frozenset[str]) -> str:
+    """Give a URL (one that `bare_url` gave) as it may be written down: without ignored parameters."""
+    return _without_ignored(url, ignored_params) if ignored_params else url
 
 
 def stored_request_headers(asked: Asked, ignored_params: frozenset[str]) -> tuple[Header, ...]:
