@@ -11,11 +11,11 @@ cache key, the header, the metadata and the body, so a record answers only the k
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from hmac import compare_digest
 from itertools import chain
-from math import inf
 from types import NoneType
 from typing import Any, Final
 
@@ -216,7 +216,7 @@ def _response(key: str, kind: int, facts: tuple[Any, ...], body: bytes) -> Store
         and abs(created_time) < _LATEST
         and abs(set_cookie_time or 0.0) < _LATEST
         and 0 <= read_bufsize < 2**31
-        and expires_time > -inf
+        and expires_time > -math.inf
     ):
         raise UndecodableError("facts that can't be")
     _checked(headers + sent)

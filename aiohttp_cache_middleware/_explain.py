@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ._model import FOREVER
 from ._policy import Complete, Forward, GatewayTimeout, Reuse, Revalidate
 from ._request import Uncacheable
 
@@ -116,12 +117,8 @@ def _in_words(decision: Decision) -> tuple[str, bool]:
 def _line(stored: StoredResponse, now: float) -> str:
     age = f"{max(0.0, now - stored.created_time):.0f} s old"
     rest = stored.expires_time - now
-    life = (
-        "never expires"
-        if rest == float("inf")
-        else f"fresh for {rest:.0f} s"
-        if rest > 0
-        else f"expired {-rest:.0f} s ago"
-    )
+    life = f"fresh for {rest:.0f} s" if rest > 0 else f"expired {-rest:.0f} s ago"
+    if rest == FOREVER:
+        life = "never expires"
     varies = f", varies by {', '.join(name for name, _ in stored.vary)}" if stored.vary else ""
     return f"{stored.method} {stored.status}, {stored.size} bytes, {age}, {life}{varies}"

@@ -151,5 +151,5 @@ def is_fresh(stored: StoredResponse, now: float) -> bool:
 def staleness(stored: StoredResponse, now: float) -> float:
     """Give the seconds since *stored* expired; negative while it is fresh, ``inf`` if it comes from the future."""
     if stored.response_time > now + CLOCK_TOLERANCE:
-        return float("inf")
+        return math.inf
     return now - stored.expires_time

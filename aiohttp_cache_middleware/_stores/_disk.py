@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -267,7 +268,7 @@ class DiskStore:
         """Make room for a large body that is arriving; refuses (`StoreError`) while too much waits to be written."""
         if not self._queue.has_room(self._waiting_for_files()):
             raise StoreError("too much waits to be written")
-        limit = float("inf") if self._max_size is None else self._max_size // 2
+        limit = math.inf if self._max_size is None else self._max_size // 2
         spool = DiskSpool(self._lanes.files, self._opening.home, self._seal, limit, self._writing.may_grow)
         self._writing.make_room_for(spool)
         return spool
@@ -282,7 +283,7 @@ class DiskStore:
             if reader is None:
                 self._drop_without_body(database, key, body)
             return reader
-        except (TimeoutError, asyncio.TimeoutError):
+        except asyncio.TimeoutError:
             raise StoreError("opening a body takes too long") from None
         except StoreError:
             raise
@@ -370,7 +371,7 @@ class DiskStore:
         """Flush for at most `CLOSING` seconds, then give back everything; the store opens again when it is used."""
         try:
             await asyncio.wait_for(self.flush(), CLOSING)
-        except (TimeoutError, asyncio.TimeoutError):
+        except asyncio.TimeoutError:
             raise StoreError("closing takes too long") from None
         finally:
             # In order: the writer lets go of the store, then closes its own connection, and the opener the others.
@@ -380,7 +381,7 @@ class DiskStore:
                 (self._lanes.writer, _nothing),
                 (self._lanes.opener, _nothing),
             ):
-                with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+                with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(asyncio.wrap_future(lane.submit(job)), 1.0)
             self._leases.close()
             self._lanes.end()

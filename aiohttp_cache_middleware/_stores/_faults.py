@@ -67,7 +67,7 @@ def store_error(error: BaseException) -> StoreError:
         return StoreError(f"{os.strerror(error.errno)} ({errno.errorcode.get(error.errno, error.errno)})")
     if isinstance(error, DamagedError | Refused):
         return StoreError(str(error))
-    return StoreError(f"{type(error).__name__}")
+    return StoreError(type(error).__name__)
 
 
 class Backoff:

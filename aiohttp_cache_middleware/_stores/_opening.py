@@ -76,7 +76,7 @@ class Opening:
             # fault, and takes most of the time where several processes start at once.
             await in_time(self._importing, self._opening_time, IMPORTING)
             return await in_time(opening, self._opening_time)
-        except (TimeoutError, asyncio.TimeoutError):
+        except asyncio.TimeoutError:
             raise StoreError("opening takes too long") from None
         except Exception as error:
             raise store_error(error) from error

@@ -117,5 +117,5 @@ class Use:
 
         try:
             await asyncio.wait_for(self._store.flush(), CLOSING)
-        except (TimeoutError, asyncio.TimeoutError):
+        except asyncio.TimeoutError:
             raise StoreError("closing takes too long") from None
