@@ -39,17 +39,26 @@ def decide_by_rules(
     request: Request, stored: Sequence[StoredResponse], rules: Rules, now: float, *, secret: bytes
 ) -> Decision:
     """Decide as `decide` does, going through the rules one by one."""
+    decision = _with_network(request, stored, rules, now, secret)
+    if isinstance(decision, Reuse) or not (rules.only_if_cached or request_directives(request).only_if_cached):
+        return decision
+    return GatewayTimeout(f"§5.2.1.7 only-if-cached; {decision.why}")
+
+
+def _with_network(
+    request: Request, stored: Sequence[StoredResponse], rules: Rules, now: float, secret: bytes
+) -> Reuse | ToOrigin:
+    """Decide for a request that may reach the origin."""
     asked = request_directives(request)
-    if why := _bypasses(request, rules, asked):
-        return _to_origin(rules, asked, Forward(may_be_stored=False, forward="bypass", why=why))
+    if why := _bypasses(rules, asked):
+        return Forward(may_be_stored=False, forward="bypass", why=why)
     if request.method not in STORABLE_METHODS or request.method not in rules.allowed_methods:
-        why = f"§4 responses to {request.method} are not reused"
-        return _to_origin(rules, asked, Forward(may_be_stored=False, forward="method", why=why))
+        return Forward(may_be_stored=False, forward="method", why=f"§4 responses to {request.method} are not reused")
     candidates = [one for one in stored if _is_for(request, one, rules)]
     selected = _selected(candidates, request, secret)
     if selected is None:
         completing = _to_complete(request, stored, rules, secret)
-        return _to_origin(rules, asked, completing or _without_selected(request, stored, candidates, rules))
+        return completing or _without_selected(request, stored, candidates, rules)
     said = response_directives(selected)
     return _with_selected(_Case(request, selected, candidates, rules, asked, said, now, secret))
 
@@ -101,19 +110,12 @@ def _answers_plainly(stored: StoredResponse) -> bool:
 # --- whatever is stored ---
 
 
-def _bypasses(request: Request, rules: Rules, asked: CacheControl) -> str | None:
+def _bypasses(rules: Rules, asked: CacheControl) -> str | None:
     if asked.no_store:
         return "§5.2.1.5 the request says no-store"
     if rules.override is not None and rules.override.forbids_caching:
         return "expire_after=0"
     return None
-
-
-def _to_origin(rules: Rules, asked: CacheControl, otherwise: ToOrigin) -> Decision:
-    """Give *otherwise*, unless the network is out of bounds (§5.2.1.7)."""
-    if rules.only_if_cached or asked.only_if_cached:
-        return GatewayTimeout(f"§5.2.1.7 only-if-cached; {otherwise.why}")
-    return otherwise
 
 
 # --- selecting (§4.1) ---
@@ -208,17 +210,16 @@ class _Case(NamedTuple):
         )
 
 
-def _with_selected(case: _Case) -> Decision:
+def _with_selected(case: _Case) -> Reuse | ToOrigin:
     """Go through the conditions of §4 for a response that fits the request."""
     why: str | None
     if why := only_the_origin_can_tell(case.request, case.stored):
-        forward = Forward(may_be_stored="Range" not in case.request.headers, forward="partial", why=why)
-        return _to_origin(case.rules, case.asked, forward)
+        return Forward(may_be_stored="Range" not in case.request.headers, forward="partial", why=why)
     if why := _must_be_validated(case):
-        return _to_origin(case.rules, case.asked, _validated(case, why, "request" if _by_request(case) else "stale"))
+        return _validated(case, why, "request" if _by_request(case) else "stale")
     if is_fresh(case.stored, case.now):
         if why := _not_fresh_enough(case):
-            return _to_origin(case.rules, case.asked, _validated(case, why, "request"))
+            return _validated(case, why, "request")
         return case.reuse(_FRESH)
     return _with_stale(case)
 
@@ -252,7 +253,7 @@ def _not_fresh_enough(case: _Case) -> str | None:
     return None
 
 
-def _with_stale(case: _Case) -> Decision:
+def _with_stale(case: _Case) -> Reuse | ToOrigin:
     """Serve stale where both sides allow it (§4.2.4), else validate."""
     said, asked = case.said, case.asked
     stale_for = staleness(case.stored, case.now)
@@ -265,7 +266,7 @@ def _with_stale(case: _Case) -> Decision:
         if accepts_any and may_refresh and stale_for < said.stale_while_revalidate:
             refresh = Revalidate((case.stored,), conditions(case.stored))
             return case.reuse(f"RFC 5861 §3 stale-while-revalidate, stale for {stale_for:.0f} s", revalidate=refresh)
-    return _to_origin(case.rules, asked, _validated(case, f"§4.2 stale for {stale_for:.0f} s", "stale"))
+    return _validated(case, f"§4.2 stale for {stale_for:.0f} s", "stale")
 
 
 def _too_old(case: _Case) -> bool:
