@@ -45,7 +45,7 @@ def may_store(request: Request, response: OriginResponse, rules: Rules, now: flo
         return DoNotStore(why)
     if response.status == PARTIAL and (why := _no_storable_part(request, response)):
         return DoNotStore(why)
-    supersedes = response.status in SUPERSEDING_STATUSES and not _is_partial_request(request)
+    supersedes = response.status in SUPERSEDING_STATUSES and "Range" not in request.headers
     if why := _forbidden_by_response(response, directives, rules):
         return DoNotStore(why, invalidates=supersedes)
     expires = expires_time(response, rules, now)
@@ -126,10 +126,6 @@ def _forbidden_by_response(response: OriginResponse, directives: CacheControl, r
         if rules.override is None and rules.default is not None and rules.default.forbids_caching:
             return "expire_after=0"
     return None
-
-
-def _is_partial_request(request: Request) -> bool:
-    return "Range" in request.headers
 
 
 def _has_validator(response: OriginResponse) -> bool:
