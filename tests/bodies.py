@@ -255,12 +255,6 @@ async def _after_close(response: ClientResponse) -> Any:
     return await response.text()
 
 
-async def _unread_data(response: ClientResponse) -> Any:
-    first = await response.content.readexactly(4)
-    response.content.unread_data(first[2:])
-    return first, await response.content.read()
-
-
 async def _iter_chunked(response: ClientResponse) -> Any:
     return b"".join([piece async for piece in response.content.iter_chunked(10_000)])
 

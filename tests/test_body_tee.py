@@ -166,11 +166,6 @@ async def test_letting_go_in_mid_body_gives_the_connection_back(ends: str) -> No
 
 
 async def test_released_redirect_has_its_body_still() -> None:
-    class AtRelease(Recorder):
-        def released(self) -> None:
-            super().released()
-            self.unread = unread(watching.responses[0])
-
     watching = Watching()
     bodies: list[list[bytes] | None] = []
     seen: list[str] = []

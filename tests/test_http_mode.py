@@ -19,8 +19,6 @@ MONDAY = "Mon, 13 Nov 2023 22:13:20 GMT"
 """A day before test clocks start."""
 
 STORED = Exchange(says=FRESH)
-REUSED = Exchange(hit=True, status=200, text="#1")
-ASKED_AGAIN = Exchange(text="#2")
 
 
 @pytest.fixture

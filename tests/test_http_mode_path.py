@@ -352,8 +352,6 @@ async def test_set_cookie_of_a_hit_is_shown_and_leaves_the_jar_alone(http: Clien
 
 # --- where HTTP is silent the options speak ---
 
-FOR_EVER = timedelta(days=10_000)
-
 
 @pytest.mark.parametrize(
     ("options", "asked", "says", "lifetime"),

@@ -84,11 +84,6 @@ def remove_live_directory(path: Path) -> None:
     shutil.rmtree(path.parent)
 
 
-def put_directory_in_its_place(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
 def garble_marks(path: Path) -> None:
     flip(3, 1e-1)(path.with_name("marks"))
 
