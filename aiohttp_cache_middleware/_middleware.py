@@ -87,7 +87,7 @@ class CacheMiddleware(Management):
             but aiohttp's automatic ones, or their names.
         restore_cookies: Whether the ``Set-Cookie`` of a hit goes into the session's cookie jar; by default not.
         filter_fn: ``fn(response) -> bool``, sync or async, asked with a `CachedResponse` before it is stored and
-            again before it is used.
+            again before it is used; by default none.
         cache_control: ``False`` (the default): these options decide; ``True``: HTTP does (RFC 9111).
         stale_if_error: Whether an expired response stands in for a failing origin: ``False`` (the default),
             ``True``, or for how long after its expiry, in seconds or as a `timedelta`.
@@ -100,7 +100,7 @@ class CacheMiddleware(Management):
 
     Raises:
         TypeError: An option is unknown or has the wrong type.
-        ValueError: An option's value makes no sense, or *directory* is a file.
+        ValueError: An option's value makes no sense, or *directory* is a file or empty.
     """
 
     def __init__(
