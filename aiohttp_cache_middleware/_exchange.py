@@ -1,4 +1,4 @@
-"""One request on its path: what it asks of the cache, and what has been found out about it."""
+"""One request on its path: what it asks of the cache, and what has been found out since."""
 
 from __future__ import annotations
 
@@ -8,48 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientRequest
 
+    from ._inquiries import Inquiry
     from ._model import Entry, Rules
-    from ._options import Settings
-    from ._policy import Forward
     from ._request import Asked
     from ._scope import RequestScope
-
-
-class Inquiry:
-    """
-    What a request asks of the cache; shared by all requests that ask the same.
-
-    Attributes:
-        asked: What the cache knows of the request.
-        rules: The options in force for it.
-        settings: The cache's options that they came from.
-        namespace: The namespace in force for it.
-        passing: Why it does not concern the cache; ``None`` where it does.
-        other_methods: Methods whose stored responses may answer it too.
-        key: Primary key; empty while the store has not told its secret.
-        secret: The store's secret that `key` was made with.
-        is_plain: Whether it may be remembered, and is not yet.
-    """
-
-    key: str = ""
-    secret: bytes = b""
-    is_plain: bool = False
-
-    def __init__(
-        self,
-        asked: Asked,
-        rules: Rules,
-        settings: Settings,
-        namespace: str,
-        passing: Forward | None = None,
-        other_methods: tuple[str, ...] = (),
-    ) -> None:
-        self.asked = asked
-        self.rules = rules
-        self.settings = settings
-        self.namespace = namespace
-        self.passing = passing
-        self.other_methods = other_methods
 
 
 class Exchange:

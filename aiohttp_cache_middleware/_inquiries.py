@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from ._exchange import Inquiry
 from ._options import in_force
 from ._policy import Forward
 from ._request import Asked, Uncacheable, is_asked_again, snapshot_request
@@ -15,10 +14,48 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from ._core import Core
-    from ._options import CacheOptions
+    from ._model import Rules
+    from ._options import CacheOptions, Settings
 
 REMEMBERED: Final = 2048
 """Inquiries kept: 12 µs of a hit's work are done once for each of them."""
+
+
+class Inquiry:
+    """
+    What a request asks of the cache; shared by all requests that ask the same.
+
+    Attributes:
+        asked: What the cache knows of the request.
+        rules: The options in force for it.
+        settings: The cache's options that they came from.
+        namespace: The namespace in force for it.
+        passing: Why it does not concern the cache; ``None`` where it does.
+        other_methods: Methods whose stored responses may answer it too.
+        key: Primary key; empty while the store has not told its secret.
+        secret: The store's secret that `key` was made with.
+        is_plain: Whether it may be remembered, and is not yet.
+    """
+
+    key: str = ""
+    secret: bytes = b""
+    is_plain: bool = False
+
+    def __init__(
+        self,
+        asked: Asked,
+        rules: Rules,
+        settings: Settings,
+        namespace: str,
+        passing: Forward | None,
+        other_methods: tuple[str, ...],
+    ) -> None:
+        self.asked = asked
+        self.rules = rules
+        self.settings = settings
+        self.namespace = namespace
+        self.passing = passing
+        self.other_methods = other_methods
 
 
 class Inquiries:

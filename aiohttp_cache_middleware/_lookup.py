@@ -10,7 +10,7 @@ from ._policy import selects
 
 if TYPE_CHECKING:
     from ._core import Core
-    from ._exchange import Inquiry
+    from ._inquiries import Inquiry
     from ._model import Entry
 
 _LOOKS = 5  # into a store that is closed under each of them

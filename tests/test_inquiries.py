@@ -14,8 +14,7 @@ from yarl import URL
 
 from aiohttp_cache_middleware import CacheMiddleware, MemoryStore, get_cache
 from aiohttp_cache_middleware import _inquiries as module
-from aiohttp_cache_middleware._exchange import Inquiry
-from aiohttp_cache_middleware._inquiries import Inquiries
+from aiohttp_cache_middleware._inquiries import Inquiries, Inquiry
 from aiohttp_cache_middleware._lookup import Lookup
 from aiohttp_cache_middleware._options import CacheOptions
 from tests.asking import ask
