@@ -172,15 +172,11 @@ def _without_selected(
     variants = [] if is_special(request) else [one for one in candidates if may_be_offered(one)]
     if not tells_variants_apart(variants):
         return Forward(may_be_stored=may_be_stored, forward="vary-miss", why="§4.1 no stored response fits Vary")
-    headers = conditions_of_variants(variants)
+    # Their entity tags alone: a date of one of them would go with the tags of all.
+    headers = tuple([header for header in conditions(variants[0], variants[1:]) if header[0] == "If-None-Match"])
     return Revalidate(
         tuple(variants), headers, forward="vary-miss", why="§4.1 no variant fits, the origin may know one"
     )
-
-
-def conditions_of_variants(variants: Sequence[StoredResponse]) -> tuple[tuple[str, str], ...]:
-    """Offer the entity tags of *variants*, none of which this request selects; no date goes with that."""
-    return tuple([header for header in conditions(variants[0], variants[1:]) if header[0] == "If-None-Match"])
 
 
 # --- with a selected response ---
