@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -328,7 +329,7 @@ class Management:
 
     @expire_after.setter
     def expire_after(self, value: ExpireAfter) -> None:
-        self._core.settings = self._core.settings.replace(expire_after=parse_expire_after("expire_after", value))
+        self._core.settings = replace(self._core.settings, expire_after=parse_expire_after("expire_after", value))
 
     @property
     def stats(self) -> CacheStats:

@@ -6,7 +6,6 @@ Whatever is wrong raises here, naming option and value, so that nothing behind t
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import math
 import re
@@ -257,16 +256,15 @@ class UrlPatterns:
     Args:
         patterns: Glob (host, then path and query, with an implied ``**`` at the end) or compiled regular
             expression (searched in the whole URL) to `ExpireAfter`, in the order in which they are tried.
-        option_name: For errors.
 
     Raises:
         TypeError: A pattern is neither a string nor a `re.Pattern` of strings.
         ValueError: A pattern has no host, or an expiration is nonsense.
     """
 
-    def __init__(self, patterns: Mapping[Any, Any], option_name: str = "urls_expire_after") -> None:
+    def __init__(self, patterns: Mapping[Any, Any]) -> None:
         self._patterns = tuple(
-            (_compiled(option_name, pattern), parse_expire_after(f"{option_name}[{pattern!r}]", value))
+            (_compiled(pattern), parse_expire_after(f"urls_expire_after[{pattern!r}]", value))
             for pattern, value in patterns.items()
         )
 
@@ -279,16 +277,16 @@ class UrlPatterns:
         return next((expiration for pattern, expiration in self._patterns if pattern.matches(parts)), None)
 
 
-def _compiled(option_name: str, pattern: object) -> _Glob | _Regex:
+def _compiled(pattern: object) -> _Glob | _Regex:
     if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str):
         return _Regex(pattern)
     if not isinstance(pattern, str):
-        _refuse(TypeError, option_name, pattern, "patterns that are strings or compiled regular expressions")
+        _refuse(TypeError, "urls_expire_after", pattern, "patterns that are strings or compiled regular expressions")
     before, separator, after = pattern.partition("://")
     scheme, url = (before, after) if separator and "/" not in before else ("http*", pattern)
     host, _, rest = url.partition("/")
     if not host:
-        _refuse(ValueError, option_name, pattern, "a pattern that begins with a host ('*' for any)")
+        _refuse(ValueError, "urls_expire_after", pattern, "a pattern that begins with a host ('*' for any)")
     return _Glob(_glob(scheme.lower()), _glob(host.lower()), _glob(rest + "*"))
 
 
@@ -392,10 +390,6 @@ class Settings:
             settings[attribute] = parse(name, value)
         return cls(**settings)
 
-    def replace(self, **changes: Any) -> Settings:
-        """Give a copy with *changes*, which have been checked."""
-        return dataclasses.replace(self, **changes)
-
     def rules_for(self, url: str) -> Rules:
         """Give the rules for *url* where nothing was said for the request itself."""
         return self._rules_by_url(url) if self.url_patterns else self._rules
@@ -421,7 +415,7 @@ class Settings:
 def _parse_url_patterns(name: str, value: object) -> UrlPatterns:
     if value is not None and not isinstance(value, Mapping):
         _refuse(TypeError, name, value, "a mapping of patterns")
-    return UrlPatterns(value or {}, name)
+    return UrlPatterns(value or {})
 
 
 _OPTIONS: Mapping[str, tuple[str, Callable[[str, object], object]]] = {
