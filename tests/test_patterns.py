@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from aiohttp_cache_middleware import _options
 from aiohttp_cache_middleware._model import Expiration
 from aiohttp_cache_middleware._options import CacheSettings, Settings, UrlPatterns
 
@@ -148,6 +150,10 @@ def test_a_wrong_expiration_names_its_pattern() -> None:
 
 def test_what_is_no_url_matches_no_glob() -> None:
     assert UrlPatterns({"*": 60}).match("no url") is None
+
+
+def test_the_docstrings_example() -> None:
+    assert doctest.testmod(_options) == (0, 3)
 
 
 def test_matching_takes_linear_time() -> None:
