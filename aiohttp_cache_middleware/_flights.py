@@ -143,17 +143,12 @@ class _LoopState:
 
 
 class Flights:
-    """
-    All flights of a cache, by loop and key.
-
-    Attributes:
-        waits_elsewhere_from: Monotonic time before which nobody waits for another process.
-    """
+    """All flights of a cache, by loop and key."""
 
     def __init__(self) -> None:
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = weakref.WeakKeyDictionary()
         self._uncacheable: OrderedDict[str, float] = OrderedDict()
-        self.waits_elsewhere_from = 0.0
+        self._waits_elsewhere_from = 0.0  # monotonic time before which nobody waits for another process
 
     def get(self, key: str) -> Flight | None:
         """Give the flight for *key* if there is one that may be waited for."""
@@ -194,6 +189,30 @@ class Flights:
         """Forget what `note_uncacheable` noted."""
         self._uncacheable.pop(key, None)
 
+    async def wait_elsewhere(self, store: GuardedStore, key: str) -> bool:
+        """
+        Wait while another process asks the origin for *key*, for a bounded time.
+
+        Returns:
+            Whether there was one to wait for: then it is worth looking into the store again. If not, *key* is claimed,
+            unless nobody waits for other processes just now.
+        """
+        if store.claim(key) or clock() < self._waits_elsewhere_from:
+            return False
+        deadline = clock() + ELSEWHERE_PATIENCE
+        interval = ELSEWHERE_INTERVAL
+        while clock() < deadline:
+            await asyncio.sleep(interval)
+            if store.claim(key):
+                # What the other one brought is probably there: nobody asks now.
+                store.unclaim(key)
+                return True
+            interval = min(interval * 2, ELSEWHERE_INTERVAL * 10)
+        # Not for this key again, nor for a while for any: perhaps what is fetched elsewhere can't be written.
+        self.note_uncacheable(key)
+        self._waits_elsewhere_from = clock() + UNCACHEABLE_MEMORY
+        return True
+
     def refresh(self, key: str, refresh: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run *refresh* in the background, unless one for *key* runs or there are too many."""
         refreshes = self._here().refreshes
@@ -233,28 +252,3 @@ class Flights:
         if state is None:
             state = self._loops[loop] = _LoopState()
         return state
-
-
-async def wait_elsewhere(store: GuardedStore, key: str, flights: Flights) -> bool:
-    """
-    Wait while another process asks the origin for *key*, for a bounded time.
-
-    Returns:
-        Whether there was one to wait for: then it is worth looking into the store again. If not, *key* is claimed,
-        unless nobody waits for other processes just now.
-    """
-    if store.claim(key) or clock() < flights.waits_elsewhere_from:
-        return False
-    deadline = clock() + ELSEWHERE_PATIENCE
-    interval = ELSEWHERE_INTERVAL
-    while clock() < deadline:
-        await asyncio.sleep(interval)
-        if store.claim(key):
-            # What the other one brought is probably there: nobody asks now.
-            store.unclaim(key)
-            return True
-        interval = min(interval * 2, ELSEWHERE_INTERVAL * 10)
-    # Not for this key again, nor for a while for any: perhaps what is fetched elsewhere can't be written.
-    flights.note_uncacheable(key)
-    flights.waits_elsewhere_from = clock() + UNCACHEABLE_MEMORY
-    return True

@@ -21,7 +21,7 @@ from aiohttp import (
     hdrs,
 )
 
-from ._flights import Flight, wait_elsewhere
+from ._flights import Flight
 from ._guard import logger
 from ._keep import Keeper
 from ._key import url_tag
@@ -171,7 +171,7 @@ class Origin:
             if is_brought:
                 exchange.is_answered_by_another()
             return is_brought
-        if not exchange.key or not await wait_elsewhere(self._core.guarded, key, self._core.flights):
+        if not exchange.key or not await self._core.flights.wait_elsewhere(self._core.guarded, key):
             return False
         # It may have failed, or be late: then what is stored is what was there before.
         if _is_newer(self._lookup.entry(exchange.inquiry), exchange.entry):

@@ -627,7 +627,7 @@ async def test_what_takes_long_elsewhere_is_not_waited_for_again(monkeypatch: py
             return False
 
     flights = flights_module.Flights()
-    assert await soon(flights_module.wait_elsewhere(Store(), "key", flights))  # type: ignore[arg-type]
+    assert await soon(flights.wait_elsewhere(Store(), "key"))  # type: ignore[arg-type]
     assert flights.is_uncacheable("key")
 
 
@@ -650,7 +650,7 @@ async def test_claim_ends_with_the_wait_for_it(origin: Origin, make: Make, tmp_p
             held.discard(key)
 
     assert key is not None
-    assert await soon(flights_module.wait_elsewhere(Store(), key, core.flights))  # type: ignore[arg-type]
+    assert await soon(core.flights.wait_elsewhere(Store(), key))  # type: ignore[arg-type]
     assert held == set()
 
 
