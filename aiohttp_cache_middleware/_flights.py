@@ -17,14 +17,8 @@ if TYPE_CHECKING:
 FOLLOWER_PATIENCE = 5.0
 """Seconds after its start beyond which nobody waits for a flight: he goes to the origin himself."""
 
-READ_AHEAD = 1024 * 1024
-"""Bytes of a body that arrive for those who wait, whether the leader's caller reads or not."""
-
 URGE_INTERVAL = 0.05
 """Seconds between two looks at how a body comes on for which others wait."""
-
-OPEN_PATIENCE = 1.0
-"""Seconds after its fields for which a body of unknown length is waited for: it may be a stream without end."""
 
 UNCACHEABLE_MEMORY = 10.0
 """Seconds for which a key whose response could not be stored is not waited for (hit-for-miss)."""

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import ClientError, hdrs
 
-from ._flights import READ_AHEAD, Flight
+from ._flights import Flight
 from ._guard import logger
 from ._key import gives_away, stored_request_headers, stored_response_headers, stored_url, url_tag
 from ._model import BodyRef, OriginResponse, StoredResponse, VariantIndex, Vary
 from ._policy import PARTIAL, REDIRECTS, DoNotStore, Store, Storing, selecting_values, selects
 from ._response import CachedResponse, is_decoded, is_left_unread, raised_read_bufsize, replay, whole_body
 from ._scope import Hop, RequestScope
-from ._tee import MEMORY_LIMIT, NO_ROOM, TOO_LARGE, Capture
+from ._tee import MEMORY_LIMIT, NO_ROOM, READ_AHEAD, TOO_LARGE, Capture
 from ._variants import entry_key, place
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ._flights import OPEN_PATIENCE, READ_AHEAD
 from ._response import CachedResponse, read_ahead, unread, watch_body
 
 if TYPE_CHECKING:
@@ -21,6 +20,12 @@ PENDING_LIMIT = 4 * 1024 * 1024
 
 DISK_PATIENCE = 2.0
 """Seconds for which a caller's reading waits for a disk that is behind; then the body is not stored."""
+
+READ_AHEAD = 1024 * 1024
+"""Bytes of a body that arrive for those who wait, whether the leader's caller reads or not."""
+
+OPEN_PATIENCE = 1.0
+"""Seconds after its fields for which a body of unknown length is waited for: it may be a stream without end."""
 
 TOO_LARGE = "larger than max_body_size"
 NO_ROOM = "the store has no room for a large body"

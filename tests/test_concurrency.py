@@ -26,8 +26,8 @@ from aiohttp_cache_middleware import (
 from aiohttp_cache_middleware import _flights as flights_module
 from aiohttp_cache_middleware import _middleware as middleware_module
 from aiohttp_cache_middleware import _tee as tee_module
-from aiohttp_cache_middleware._flights import READ_AHEAD
 from aiohttp_cache_middleware._model import Entry
+from aiohttp_cache_middleware._tee import READ_AHEAD
 from tests.asking import ask, is_hit
 from tests.conftest import Clock, Origin
 
