@@ -23,7 +23,7 @@ RawHeader: TypeAlias = tuple[bytes, bytes]
 
 
 def encoded(headers: tuple[Header, ...]) -> tuple[RawHeader, ...]:
-    """Give fields as the bytes that aiohttp would show so; any others for what it would show of none."""
+    """Give the bytes that aiohttp would show as these fields; some others where it shows no bytes so."""
     return tuple([(_encoded(name), _encoded(value)) for name, value in headers])
 
 

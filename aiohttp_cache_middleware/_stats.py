@@ -17,7 +17,7 @@ class CacheStats:
 
     Attributes:
         hits: Requests answered from the store, stale hits and revalidated ones included.
-        misses: Requests that concerned the cache and were answered by the origin.
+        misses: Requests that concerned the cache and were answered by the origin, or by nobody (the 504s).
         stale_hits: Hits that had expired (``stale_if_error``, stale-while-revalidate, ``max-stale``).
         revalidations: Conditional requests sent to the origin, whatever came back.
         stores: Responses accepted for storing.

@@ -2,7 +2,7 @@
 The rows: `diskcache` with everything taken out that trusts what it finds on disk.
 
 Records are rows of mode 1 (the bytes in the row), large bodies rows of mode 2 (a file): a body's key is its id, its
-tag the key of the record that it belongs to. Only the store's I/O thread comes here; what is read on a request's way
+tag the key of the record that it belongs to. Only the writer's thread comes here; what is read on a request's way
 goes through connections of its own (`_database`).
 """
 
