@@ -310,6 +310,32 @@ async def test_nobody_waits_for_a_large_body_that_the_leader_does_not_read(
     assert len(await response.read()) == size
 
 
+async def test_nobody_waits_for_a_body_that_says_it_will_be_large(origin: Origin, make: Make) -> None:
+    gate = Gate(origin, body=b"x", rest=bytes(READ_AHEAD), Content_Length=str(READ_AHEAD + 1))
+    session = make()
+    gate.header.set()
+    response = await asyncio.ensure_future(session.get(origin.url()))
+    asking = [asyncio.ensure_future(ask(session, origin.url())) for _ in range(3)]
+    await gate.reached(4)
+    gate.end.set()
+    assert {one.size for one in await soon(asyncio.gather(*asking))} == {READ_AHEAD + 1}
+    response.close()
+
+
+async def test_leader_never_reads_and_others_waited_before_he_could(origin: Origin, make: Make) -> None:
+    gate = Gate(origin, rest=b"x" * 100_000)
+    session = make()
+    leader = asyncio.ensure_future(session.get(origin.url()))
+    await gate.reached()
+    waiting = await followers(session, origin.url())
+    gate.header.set()
+    response = await soon(leader)
+    gate.end.set()
+    assert {one.size for one in await soon(asyncio.gather(*waiting))} == {100_004}
+    assert gate.count == 1
+    response.close()
+
+
 @pytest.mark.parametrize("end", [ClientResponse.close, ClientResponse.release])
 async def test_leader_gives_up_early(origin: Origin, make: Make, end: Callable[[ClientResponse], Any]) -> None:
     gate = Gate(origin, rest=b"rest")
@@ -476,6 +502,28 @@ async def test_async_filter_of_a_large_body(origin: Origin, make: Make, tmp_path
     await get_cache(session)._core.store.flush()
     assert len([*(tmp_path / "cache").rglob("*.body")]) == verdict
     await until(lambda: not [*(tmp_path / "cache").rglob("*.part")])
+
+
+async def test_who_has_read_a_response_waits_for_the_word_of_an_async_filter_too(origin: Origin, make: Make) -> None:
+    answer = asyncio.Event()
+
+    async def filter_fn(response: CachedResponse) -> bool:
+        await answer.wait()
+        return True
+
+    gate = Gate(origin)
+    gate.open()
+    session = make(filter_fn=filter_fn)
+    await ask(session, origin.url())
+
+    async def give_it_once_somebody_waits() -> None:
+        await followed(session)
+        answer.set()
+
+    giving = asyncio.ensure_future(give_it_once_somebody_waits())
+    await ask(session, origin.url())  # by the same task
+    assert gate.count == 1
+    await giving
 
 
 # Redirects
@@ -682,6 +730,18 @@ async def test_one_refresh_per_key_and_nobody_waits_for_it(origin: Origin, make:
     assert gate.count == 2
 
 
+async def test_what_another_process_refreshes_is_left_to_it(
+    origin: Origin, make: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = swr(origin)
+    session = make(cache_control=True)
+    await stale(session, origin, clock, "/")
+    monkeypatch.setattr(get_cache(session)._core.guarded, "claim", lambda key: False)
+    assert (await soon(ask(session, origin.url()))).from_cache
+    await get_cache(session)._core.flights.aclose(5)
+    assert gate.count == 1
+
+
 async def test_refreshes_are_bounded(origin: Origin, make: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flights_module, "MAX_BACKGROUND", 2)
     gate = swr(origin)
@@ -821,9 +881,13 @@ async def test_a_body_that_may_have_no_end_is_not_waited_for_long(
     first = await get()
     second = await get()
     assert gate.count == 2
+    assert isinstance(first, CachedResponse)
+    assert first.cache_key is not None
+    is_noted = get_cache(session)._core.flights.is_uncacheable(first.cache_key)
     third = await get()  # does not even begin to wait
     assert gate.count == 3
     gate.open()
+    assert is_noted
     for response in (first, second, third):
         assert await response.read() == b"body"
     assert await is_hit(session, origin.url("/"))

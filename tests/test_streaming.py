@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import logging
 import random
@@ -20,6 +21,7 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout, StreamReader, 
 
 import aiohttp_cache_middleware
 from aiohttp_cache_middleware import CachedResponse, CacheOptions, StoreError, _stream, get_cache
+from aiohttp_cache_middleware._keep import Keeper
 from tests import bodies
 from tests.asking import ask, is_hit
 from tests.bodies import BODIES, BODILESS, LARGE, QUIRKS, READINGS, Body, Reading, outcome, raw_origin
@@ -325,6 +327,33 @@ async def test_cancelled_before_the_header_fields_arrive(make: Make, directory: 
         await asyncio.wait([asking])
         assert not session.connector._acquired  # type: ignore[union-attr]
         await assert_nothing_is_left(session, directory)
+
+
+async def test_cancelled_while_the_cache_still_looks_at_the_response(
+    make: Make, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else has it to close it, as plain aiohttp has nothing there to be cancelled in."""
+    looking = asyncio.Event()
+
+    async def look(self: Keeper, exchange: Any, response: ClientResponse) -> None:
+        looking.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Keeper, "hop_arrives", look)
+    asyncio.get_running_loop().set_debug(True)  # aiohttp tells of what was left unclosed
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    session = make()
+    async with raw_origin(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n", bytes(PART), holds=True) as url:
+        asking = asyncio.ensure_future(ask(session, url))
+        await looking.wait()
+        asking.cancel()
+        await asyncio.wait([asking])
+        del asking
+        gc.collect()
+        assert not session.connector._acquired  # type: ignore[union-attr]
+        await assert_nothing_is_left(session, directory)
+    assert complaints == []
 
 
 async def test_session_closed_in_mid_body(make: Make, directory: Path) -> None:

@@ -384,6 +384,24 @@ class TestProcesses:
         assert (await store.verify()).damaged == ()
         assert await store.count() >= 1
 
+    async def test_a_claim_ends_when_others_can_see_what_was_accepted(
+        self, disk_store: DiskStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await disk_store.secret()
+        go_on = threading.Event()
+        disk_store._lanes.writer.run(go_on.wait)
+        seen: list[tuple[str, bool]] = []
+        monkeypatch.setattr(
+            disk_store._leases, "unclaim", lambda key: seen.append((key, key_of(1) in disk_store._pending))
+        )
+        put(disk_store, 1)
+        disk_store.unclaim(key_of(1))
+        assert seen == []
+        go_on.set()
+        await disk_store.flush()
+        disk_store.unclaim(key_of(2))  # there is nothing to wait for
+        assert seen == [(key_of(1), False), (key_of(2), False)]
+
     async def test_a_claim_keeps_other_processes_from_asking_too(self, disk_store: DiskStore, directory: Path) -> None:
         await disk_store.secret()
         ask = "print(store.claim(key_of(1)), store.claim(key_of(2)))"
