@@ -256,7 +256,7 @@ class Origin:
     async def _receive(self, arrival: Arrival) -> ClientResponse:
         """Hand the origin's response to the caller, and a copy of it to the store if it may be stored."""
         core, exchange, origin, flight = self._core, arrival.exchange, arrival.origin, arrival.flight
-        response = arrival.response if isinstance(arrival.response, CachedResponse) else adopt(arrival.response)
+        response = adopt(arrival.response)
         # A store that was not open in time may be by now, or soon.
         has_key = exchange.key or self._lookup.has_key(exchange.inquiry)
         if response is None or not (has_key or core.guarded.is_opening):
