@@ -74,7 +74,7 @@ class CacheMiddleware(Management):
     Args:
         directory: Where responses are kept, made (0700) when first used; by default the per-user cache directory.
         store: A store to use instead of one on disk (`MemoryStore`, `DiskStore`); then *directory* must not be
-            given, and ``max_size``, ``compress`` and ``secret_key`` are the store's own affair.
+            given, nor ``max_size``, ``compress`` and ``secret_key``, which are the store's own affair.
         expire_after: How long a stored response may be used: seconds, a `timedelta`, a `datetime` (naive means
             UTC) or an HTTP date string; ``None`` (the default) or ``-1``: for ever; ``0``: do not cache.
         urls_expire_after: The same per URL: ``{"site.com/path/": 60, "*.site.com": -1}``, a glob over host, then
@@ -119,6 +119,8 @@ class CacheMiddleware(Management):
             raise TypeError(f"store: expected a store such as MemoryStore(), got {store!r}")
         elif directory is not None:
             raise TypeError(f"directory: {directory!r} was given together with a store")
+        elif of_the_store := {"max_size", "compress", "secret_key"} & options.keys():
+            raise TypeError(f"{min(of_the_store)}: given together with a store, whose own affair that is")
         super().__init__(Core(settings, store))
         self._hits_in_this_turn = 0
         self._inquiries = Inquiries(self._core)
@@ -154,7 +156,7 @@ class CacheMiddleware(Management):
     ) -> ClientResponse:
         """Let a request go by as if there were no cache, unless it must not reach the network."""
         if said is not None and said.only_if_cached:
-            return gateway_timeout(request, f"only_if_cached: {why}")
+            return gateway_timeout(request, f"only_if_cached: {why}", self._core.policy.SHOWN_ON_GATEWAY_TIMEOUT)
         return await self._origin.bypass(request, handler, why)
 
     async def _answer(self, exchange: Exchange) -> ClientResponse:
@@ -185,17 +187,19 @@ class CacheMiddleware(Management):
             case Revalidate() | Complete() | Forward():
                 return await self._origin.fetch(exchange, decision)
             case GatewayTimeout():
-                self._core.counters.misses += 1
-                return gateway_timeout(exchange.request, decision.why)
+                return self._gateway_timeout(exchange, decision)
 
     async def _without(self, exchange: Exchange) -> ClientResponse:
         """Answer though what is stored can't be used: its body is gone, the filter rejects it, it leads in a circle."""
         core, inquiry = self._core, exchange.inquiry
         decision = core.policy.decide(inquiry.asked.request, (), inquiry.rules, core.clock(), secret=inquiry.secret)
         if isinstance(decision, GatewayTimeout):
-            core.counters.misses += 1
-            return gateway_timeout(exchange.request, decision.why)
+            return self._gateway_timeout(exchange, decision)
         return await self._origin.fetch(exchange, UNUSABLE)
+
+    def _gateway_timeout(self, exchange: Exchange, decision: GatewayTimeout) -> CachedResponse:
+        self._core.counters.misses += 1
+        return gateway_timeout(exchange.request, decision.why, self._core.policy.SHOWN_ON_GATEWAY_TIMEOUT)
 
     async def _reuse(self, exchange: Exchange, reuse: Reuse, *, validated: bool = False) -> CachedResponse | None:
         """Hand out a stored response; ``None`` if its body is gone or the filter rejects it."""

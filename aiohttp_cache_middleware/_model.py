@@ -59,6 +59,11 @@ class Expiration(NamedTuple):
         """Tell whether this is ``0``: neither read nor store."""
         return self.moment is None and self.seconds == 0
 
+    def __str__(self) -> str:
+        if self.moment is not None:
+            return f"until {utc_datetime(self.moment) or 'the end of time'}"
+        return "for ever" if self.seconds == FOREVER else f"{self.seconds:g} s"
+
     def expires_time(self, stored_time: float) -> float:
         """Give the POSIX time (or ``inf``) at which what was stored at *stored_time* expires."""
         return self.moment if self.moment is not None else stored_time + self.seconds

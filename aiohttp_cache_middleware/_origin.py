@@ -116,7 +116,9 @@ class Origin:
         """Let a request go by whose response is not stored; it may make others invalid."""
         core = self._core
         if exchange.rules.only_if_cached:
-            return gateway_timeout(exchange.request, f"only_if_cached: {forward.why}")
+            return gateway_timeout(
+                exchange.request, f"only_if_cached: {forward.why}", core.policy.SHOWN_ON_GATEWAY_TIMEOUT
+            )
         request_time = core.clock()
         response = await self.bypass(exchange.request, exchange.handler, forward.why)
         try:

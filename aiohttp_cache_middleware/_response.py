@@ -387,10 +387,15 @@ def replay(
     return response
 
 
-def gateway_timeout(request: ClientRequest, why: str) -> CachedResponse:
-    """Make the 504 that says that nothing usable is stored and the network must not be asked (RFC 9111 §5.2.1.7)."""
+def gateway_timeout(request: ClientRequest, why: str, shown: tuple[Header, ...] = ()) -> CachedResponse:
+    """
+    Make the 504 that says that nothing usable is stored and the network must not be asked (RFC 9111 §5.2.1.7).
+
+    Args:
+        shown: Fields to show in addition.
+    """
     body = f"{why}\n".encode()
-    headers = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))))
+    headers = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *shown)
     stored = StoredResponse(
         key="",
         method=request.method,

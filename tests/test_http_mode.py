@@ -950,6 +950,12 @@ SHOWN = [
         "RFC 9211 §2.2 why it was forwarded",
         Exchange(method="POST", shows={"Cache-Status": "aiohttp_cache_middleware; fwd=method; fwd-status=200"}),
         directive("no-store", shows={"Cache-Status": "aiohttp_cache_middleware; fwd=bypass; fwd-status=200"}),
+        directive(
+            "only-if-cached",
+            status=504,
+            reaches=0,
+            shows={"Cache-Status": "aiohttp_cache_middleware; detail=only-if-cached"},
+        ),
         varied("1", says={**VARY, "ETag": '"a"'}),
         varied("2", says={**VARY, "ETag": '"b"'}, sees={"If-None-Match": None}),
         varied(

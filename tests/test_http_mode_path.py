@@ -583,6 +583,28 @@ async def test_explain_in_the_default_mode(
     assert [finding.rule for finding in explanation.findings if not finding.holds] == failing
 
 
+@pytest.mark.parametrize("http_mode", [True, False])
+@pytest.mark.parametrize(
+    ("expire_after", "said"),
+    [
+        (-1, "for ever"),
+        (90, "90 s"),
+        (datetime(2100, 1, 1, tzinfo=timezone.utc), "until 2100-01-01 00:00:00+00:00"),
+    ],
+)
+async def test_explain_says_for_how_long_in_words(
+    make: Make, origin: Origin, http_mode: bool, expire_after: Any, said: str
+) -> None:
+    session = make(cache_control=http_mode)
+    origin.text("/x", "x")
+    options = CacheOptions(expire_after=expire_after)
+    await ask(session, origin.url("/x"), trace_request_ctx=options)
+    explanation = await get_cache(session).explain("GET", origin.url("/x"), trace_request_ctx=options)
+    assert f"expire_after is not 0: {said}" in str(explanation).replace("expire_after=", "")
+    assert ("never expires" in str(explanation)) is (expire_after == -1)
+    assert "inf" not in str(explanation)
+
+
 async def test_explain_what_has_no_key(make: Make, origin: Origin) -> None:
     async def once() -> AsyncIterator[bytes]:
         yield b"a"

@@ -29,6 +29,7 @@ from aiohttp_cache_middleware import (
     CachedResponse,
     CacheMiddleware,
     CacheOptions,
+    DiskStore,
     MemoryStore,
     NoCacheError,
     cache_trace_config,
@@ -96,6 +97,18 @@ async def test_a_directory_that_is_a_file_is_a_value_error(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"directory.*file"):
         CacheMiddleware(tmp_path / "file")
+
+
+@pytest.mark.parametrize("option", [{"secret_key": "key"}, {"max_size": 1000}, {"compress": True}])
+async def test_what_is_a_stores_own_affair_is_not_said_beside_it(option: dict[str, Any]) -> None:
+    (name,) = option
+    with pytest.raises(TypeError, match=f"^{name}: "):
+        CacheMiddleware(store=MemoryStore(), **option)
+
+
+async def test_a_store_in_a_directory_without_a_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^directory: expected a path"):
+        DiskStore("", max_size=None)
 
 
 async def test_a_directory_and_a_store_exclude_each_other(tmp_path: Path) -> None:

@@ -31,7 +31,14 @@ from ._selecting import selecting_values, selects
 
 
 class Policy(Protocol):
-    """The questions. Times are POSIX seconds."""
+    """
+    The questions. Times are POSIX seconds.
+
+    Attributes:
+        SHOWN_ON_GATEWAY_TIMEOUT: Fields that a 504 of ours shows in addition.
+    """
+
+    SHOWN_ON_GATEWAY_TIMEOUT: tuple[Header, ...]
 
     def passes_through(self, request: Request, rules: Rules) -> Forward | None:
         """Tell whether *request* goes to the origin whatever is stored, and why."""

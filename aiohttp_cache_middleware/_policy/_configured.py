@@ -38,6 +38,9 @@ _RANGE = istr("Range")
 _ETAG, _LAST_MODIFIED = istr("ETag"), istr("Last-Modified")
 _NOTHING_STORED, _VARY_MISS = Forward(), Forward(forward="vary-miss")
 
+SHOWN_ON_GATEWAY_TIMEOUT: tuple[Header, ...] = ()
+"""Nothing."""
+
 CLOCK_TOLERANCE = 60.0
 """Seconds by which an entry may be dated in the future; beyond, the clock was set back and its age is unknown."""
 
@@ -237,8 +240,7 @@ def _of_request(request: Request, rules: Rules) -> Iterator[Finding]:
         "options", "the method is in allowed_methods", request.method in rules.allowed_methods, request.method
     )
     expiration = _expiration(rules)
-    lifetime = "a moment" if expiration.moment is not None else f"{expiration.seconds:g} s"
-    yield Finding("options", "expire_after is not 0", not expiration.forbids_caching, lifetime)
+    yield Finding("options", "expire_after is not 0", not expiration.forbids_caching, str(expiration))
     yield Finding("options", "the caller sets no condition", not conditions, ", ".join(conditions) or "none")
     yield Finding("options", "no Range, or 206 in allowed_codes", ranges, request.headers.get(_RANGE, "no Range"))
     yield Finding("options", "no refresh was asked for", not rules.refresh, f"refresh={rules.refresh}")
@@ -246,7 +248,8 @@ def _of_request(request: Request, rules: Rules) -> Iterator[Finding]:
 
 def _of_stored(stored: StoredResponse, rules: Rules, now: float) -> Iterator[Finding]:
     age, left = _age(stored, now), stored.expires_time - now
-    yield Finding("options", "it has not expired", is_fresh(stored, now), f"age {age:.0f} s, {left:.0f} s left")
+    rest = "never expires" if left == FOREVER else f"{left:.0f} s left"
+    yield Finding("options", "it has not expired", is_fresh(stored, now), f"age {age:.0f} s, {rest}")
     if is_fresh(stored, now):
         return
     conditions = validators(stored)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .._model import Request, Rules, StoredResponse
+from .._model import FOREVER, Request, Rules, StoredResponse
 from ._answering import only_the_origin_can_tell
 from ._decision import decide, request_directives, selected_for
 from ._fields import cache_control
@@ -40,7 +40,8 @@ def _of_request(request: Request, rules: Rules) -> Iterator[Finding]:
     yield Finding("§5.2.1.4", "the request does not say no-cache", not asked.no_cache, control)
     yield Finding("options", "no refresh was asked for", not rules.refresh, f"refresh={rules.refresh}")
     is_allowed = rules.override is None or not rules.override.forbids_caching
-    yield Finding("options", "expire_after is not 0", is_allowed, f"expire_after={rules.override}")
+    said = "not given for the request" if rules.override is None else str(rules.override)
+    yield Finding("options", "expire_after is not 0", is_allowed, said)
 
 
 def _of_freshness(request: Request, stored: StoredResponse, rules: Rules, now: float) -> Iterator[Finding]:
@@ -51,7 +52,8 @@ def _of_freshness(request: Request, stored: StoredResponse, rules: Rules, now: f
     why = only_the_origin_can_tell(request, stored)
     yield Finding("§4.3.2", "it is for a cache to answer", why is None, why or "no condition or range in the way")
     yield Finding("§5.2.2.4", "the response does not say no-cache", not said.no_cache, _control(stored))
-    yield Finding("§4.2", "it is fresh", is_fresh(stored, now), f"age {age:.0f} s, {remaining:.0f} s left, {source}")
+    rest = "never expires" if remaining == FOREVER else f"{remaining:.0f} s left"
+    yield Finding("§4.2", "it is fresh", is_fresh(stored, now), f"age {age:.0f} s, {rest}, {source}")
     young = asked.max_age is None or age <= asked.max_age
     yield Finding("§5.2.1.1", "it is young enough for the request", young, f"max-age={asked.max_age}")
     lasting = asked.min_fresh is None or remaining >= asked.min_fresh

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .._model import Header, OriginResponse, Request, Rules, StoredResponse
 from . import _explaining
 from ._answering import answer_to
-from ._cache_status import cache_status
+from ._cache_status import CACHE_NAME, cache_status
 from ._combining import completed, completes, freshened_by_part, to_keep
 from ._decision import decide
 from ._fields import GREATEST_DELTA
@@ -30,6 +30,7 @@ from ._storing import STORABLE_METHODS, may_store
 from ._validation import forbids_storing, freshen, freshen_from_head, freshened_by_304, selected_by_304
 
 __all__ = [
+    "SHOWN_ON_GATEWAY_TIMEOUT",
     "also_answered_by",
     "completed",
     "completes",
@@ -50,6 +51,9 @@ __all__ = [
     "shown_on_reuse",
     "to_keep",
 ]
+
+SHOWN_ON_GATEWAY_TIMEOUT: tuple[Header, ...] = (("Cache-Status", f"{CACHE_NAME}; detail=only-if-cached"),)
+"""Such a 504 is neither a hit nor forwarded (RFC 9211 §2)."""
 
 
 def passes_through(request: Request, rules: Rules) -> Forward | None:

@@ -25,6 +25,7 @@ from ._opening import Opening
 from ._processes import CLOSING, remember
 from ._protocol import BodyReader, BodySpool, Report
 from ._queue import Change, Queue
+from ._sharing import location
 from ._tier import Kept, Tier
 from ._verified import VerifiedBodies
 from ._writing import WriteBehind
@@ -64,7 +65,7 @@ class DiskStore:
         compress: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._root = Path(os.path.abspath(directory))  # noqa: PTH100 (keeps a symbolic link, which is looked at)
+        self._root = Path(os.path.abspath(location(directory)))  # noqa: PTH100 (keeps a symbolic link, which is looked at)
         self._max_size = parse_bytes("max_size", max_size)
         keys = () if secret_keys == () else parse_secret_keys("secret_keys", secret_keys)
         self._codec = Codec(keys, compress=compress)

@@ -51,7 +51,7 @@ def disk_store(
     """
     from ._disk import DiskStore  # a third of what this package takes to import
 
-    path = _location(directory)
+    path = location(directory)
     way = (os.path.abspath(path), max_size, secret_keys, compress)  # noqa: PTH100 (keeps a symbolic link, which is looked at)
     with _lock:
         store = _stores.get(way)
@@ -61,7 +61,7 @@ def disk_store(
         return store
 
 
-def _location(directory: str | os.PathLike[str] | None) -> Path:
+def location(directory: str | os.PathLike[str] | None) -> Path:
     """
     Give the directory that was asked for, or the per-user cache directory.
 
