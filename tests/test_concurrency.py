@@ -26,6 +26,7 @@ from aiohttp_cache_middleware import (
 from aiohttp_cache_middleware import _flights as flights_module
 from aiohttp_cache_middleware import _middleware as middleware_module
 from aiohttp_cache_middleware import _tee as tee_module
+from aiohttp_cache_middleware._keep import Keeper
 from aiohttp_cache_middleware._model import Entry
 from aiohttp_cache_middleware._tee import READ_AHEAD
 from tests.asking import ask, is_hit
@@ -233,6 +234,52 @@ async def test_leader_fails_and_all_go_ahead_at_once(origin: Origin, make: Make)
     assert {response.body for response in await soon(asyncio.gather(*waiting))} == {b"fine"}
     with pytest.raises(ClientError):
         await leader
+
+
+async def test_what_suits_nobody_who_waited_lets_all_go_ahead_at_once(origin: Origin, make: Make) -> None:
+    """As where a response turns out to vary: they have waited once, and do not wait for each other."""
+    gate = Gate(origin, Vary="X-One")
+    session = make()
+    asking = [asyncio.ensure_future(ask(session, origin.url(), headers={"X-One": str(n)})) for n in range(6)]
+    await gate.reached()
+    await followed(session)
+    gate.end.set()
+    gate.header.set()
+    await soon(asking[0])
+    gate.header.clear()
+    try:
+        await gate.reached(6)
+    finally:
+        gate.open()
+    assert {response.body for response in await soon(asyncio.gather(*asking))} == {b"body"}
+
+
+async def test_cache_that_fails_at_the_leaders_response_holds_nobody_up(
+    origin: Origin, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    gate = Gate(origin)
+    session = make()
+    monkeypatch.setattr(Keeper, "receive", fail)
+    leader = asyncio.ensure_future(ask(session, origin.url()))
+    await gate.reached()
+    waiting = await followers(session, origin.url())
+    gate.open()
+    assert {one.body for one in await soon(asyncio.gather(leader, *waiting))} == {b"body"}
+    assert gate.count == 4
+    assert flying(session) == 0
+
+
+async def test_patience_counts_from_the_start_of_what_is_waited_for() -> None:
+    flight = flights_module.Flights().lead("key", lambda: None)
+    flight.started -= flights_module.FOLLOWER_PATIENCE - 0.05
+    waiting = asyncio.ensure_future(flight.wait())
+    await asyncio.wait([waiting], timeout=20)
+    assert waiting.done()
+    assert waiting.result() is False
+    assert flight.is_given_up
 
 
 @pytest.mark.parametrize("is_header_there", [False, True])
@@ -843,6 +890,22 @@ async def test_refresh_that_fails_is_noticed_by_nobody(
     await get_cache(session)._core.flights.aclose(5)
     assert (await ask(session, origin.url())).body == gate.body
     await get_cache(session)._core.flights.aclose(5)
+    gc.collect()
+    assert caplog.records == []
+
+
+async def test_refresh_that_fails_in_a_way_nobody_thought_of_is_noticed_by_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    flights = flights_module.Flights()
+    flights.refresh("key", fail)
+    assert list(flights._here().refreshes) == ["key"]
+    await flights.aclose(5)
+    await asyncio.sleep(0)
+    assert flights._here().refreshes == {}
     gc.collect()
     assert caplog.records == []
 

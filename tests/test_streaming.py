@@ -317,6 +317,36 @@ async def test_body_given_up_halfway_is_not_kept(
         await assert_nothing_is_left(session, directory)
 
 
+@pytest.mark.parametrize("part", [0, 10, PART])
+async def test_response_dropped_halfway_without_a_word_is_not_kept(make: Make, directory: Path, part: int) -> None:
+    session = make()
+    async with raw_origin(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n", bytes(PART), holds=True) as url:
+        response = await session.get(url)
+        await response.content.readexactly(part)
+        del response
+        gc.collect()
+        await assert_nothing_is_left(session, directory)
+
+
+async def test_body_that_arrived_whole_and_is_let_go_untouched_is_kept(origin: Origin, make: Make) -> None:
+    header_was_seen = asyncio.Event()
+
+    @origin.on("/")
+    async def slowly(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await header_was_seen.wait()
+        await response.write(b"body")
+        return response
+
+    session = make()
+    response = await session.get(origin.url())
+    header_was_seen.set()
+    await response.content.wait_eof()
+    response.release()
+    assert await is_hit(session, origin.url())
+
+
 async def test_cancelled_before_the_header_fields_arrive(make: Make, directory: Path) -> None:
     session = make()
     async with raw_origin(holds=True) as url:

@@ -873,6 +873,23 @@ class TestReadingLargeBodies:
             await reader.read(size)
 
 
+class TestWritingLargeBodies:
+    async def test_a_disk_that_takes_less_at_a_time_than_it_is_given_gets_the_rest(
+        self, disk_store: DiskStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def write_some(descriptor: int, pieces: Sequence[bytes]) -> int:
+            return os.write(descriptor, b"".join(pieces)[:1000])
+
+        monkeypatch.setattr(os, "writev", write_some, raising=False)
+        body = os.urandom(3 * MIB)
+        put(disk_store, 1, body=body)
+        await disk_store.flush()
+        entry = await disk_store.get(key_of(1))
+        assert isinstance(entry, StoredResponse)
+        assert isinstance(entry.body, BodyRef)
+        assert disk_store.load_body(key_of(1), entry.body) == body
+
+
 class TestVerifyingLargeBodies:
     """Whoever opens a large body has it verified, and all who open it meanwhile share that."""
 
