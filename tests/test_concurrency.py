@@ -236,13 +236,23 @@ async def test_leader_fails_and_all_go_ahead_at_once(origin: Origin, make: Make)
         await leader
 
 
-async def test_what_suits_nobody_who_waited_lets_all_go_ahead_at_once(origin: Origin, make: Make) -> None:
+async def test_what_suits_nobody_who_waited_lets_all_go_ahead_at_once(
+    origin: Origin, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As where a response turns out to vary: they have waited once, and do not wait for each other."""
+    wait, waiting = flights_module.Flight.wait, 0
+
+    async def counted(self: flights_module.Flight) -> bool:
+        nonlocal waiting
+        waiting += 1
+        return await wait(self)
+
+    monkeypatch.setattr(flights_module.Flight, "wait", counted)
     gate = Gate(origin, Vary="X-One")
     session = make()
     asking = [asyncio.ensure_future(ask(session, origin.url(), headers={"X-One": str(n)})) for n in range(6)]
     await gate.reached()
-    await followed(session)
+    await until(lambda: waiting == 5)
     gate.end.set()
     gate.header.set()
     await soon(asking[0])
