@@ -430,9 +430,12 @@ class TestDirectory:
     async def test_a_file_in_place_of_the_directory_is_an_error_of_ours(
         self, make_disk_store: Make, directory: Path
     ) -> None:
+        store = make_disk_store()
         directory.write_bytes(b"")
         with pytest.raises(StoreError):
-            await make_disk_store().get(key_of(1))
+            await store.get(key_of(1))
+        with pytest.raises(ValueError, match="is a file"):
+            make_disk_store()
 
     async def test_nothing_is_done_before_the_first_use(self, make_disk_store: Make, directory: Path) -> None:
         make_disk_store()
