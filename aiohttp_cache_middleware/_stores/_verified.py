@@ -46,7 +46,7 @@ class VerifiedBodies:
         self._seal = seal
         self._verified: dict[str, Stamp] = {}
         self._verifying: dict[tuple[str, Stamp], _Verification] = {}
-        self._joining = threading.Lock()  # loops in several threads may ask
+        self._joining = threading.RLock()  # loops in several threads may ask; so may a finalizer, in the middle of it
 
     async def open(self, home: Path, body: BodyRef) -> DiskBodyReader | None:
         """
