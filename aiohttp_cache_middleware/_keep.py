@@ -153,6 +153,12 @@ class Keeper:
         if hops := self._hops_that_end_here(exchange, led_to.status, led_to.fields):
             self._keep_hops(exchange, hops, led_to)
 
+    def drop_hops(self, exchange: Exchange) -> None:
+        """Let go of the hops that led here: what they led to is not stored."""
+        if exchange.scope is not None:
+            for hop in exchange.scope.take_followed(self):
+                hop.drop()
+
     async def hop_arrives(self, exchange: Exchange, response: CachedResponse) -> None:
         """Wait for the body of a redirect: aiohttp does not read it when it follows, so what is late is lost."""
         hop = None if exchange.scope is None else exchange.scope.arrived_of(self)

@@ -57,6 +57,7 @@ HITS_IN_A_TURN = 256
 
 _AGE = istr("Age")
 _REPLACED = frozenset({"age"})
+_NOT_OURS = Forward(may_be_stored=False, forward="bypass", why="the response's class can't be ours")
 _NO_DECISION = Forward(may_be_stored=False, forward="bypass", why="no decision could be made")
 
 
@@ -137,8 +138,6 @@ class CacheMiddleware(Management):
         said = merged(None if scope is None else scope.options, active_block())
         if self.is_disabled or (said is not None and said.disabled):
             return await self._bypass(request, handler, said, "disabled")
-        if not is_ours:
-            return await self._bypass(request, handler, said, "the response's class can't be ours")
         try:
             inquiry = self._inquiries.remembered(request) if said is None else None
             if inquiry is None:
@@ -147,8 +146,9 @@ class CacheMiddleware(Management):
             self._core.guarded.failed(error)
             return await self._bypass(request, handler, said, "the request can't be understood")
         exchange = Exchange(inquiry, request, handler, scope)
-        if inquiry.passing is not None:
-            return await self._origin.pass_through(exchange, inquiry.passing)
+        passing = inquiry.passing if is_ours else _NOT_OURS
+        if passing is not None:
+            return await self._origin.pass_through(exchange, passing)
         return await self._answer(exchange)
 
     async def _bypass(
@@ -230,8 +230,11 @@ class CacheMiddleware(Management):
             core.counters.bytes_from_cache += stored.size
         if reuse.revalidate is not None:
             self._origin.refresh_in_background(exchange, reuse.revalidate)
-        if exchange.scope is not None and exchange.scope.followed:
-            self._keeper.keep_hops(exchange, stored)
+        if exchange.scope is not None:
+            if stored.status in REDIRECTS:
+                exchange.scope.note_redirect(exchange.key)
+            if exchange.scope.followed:
+                self._keeper.keep_hops(exchange, stored)
         if core.settings.restore_cookies:
             restore_cookies(exchange.request.session.cookie_jar, stored, response.url, now)
         return response
@@ -320,4 +323,4 @@ def _leads_in_a_circle(exchange: Exchange, reuse: Reuse) -> bool:
     The origin may answer otherwise now, for a cookie it has set on the way, or since one of two redirects was stored.
     """
     scope = exchange.scope
-    return scope is not None and reuse.stored.status in REDIRECTS and scope.note_redirect(exchange.key)
+    return scope is not None and reuse.stored.status in REDIRECTS and exchange.key in scope.redirected

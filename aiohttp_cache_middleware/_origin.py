@@ -296,6 +296,8 @@ class Origin:
         confirmed = self._confirmed(arrival, decision)
         if confirmed is not None:
             freshened, reuse = confirmed
+            if arrival.tampered is not None and freshened.redirects_to is None:
+                self._keeper.drop_hops(exchange)  # they would live on with what is not renewed
             replayed = await self._reuse(exchange, reuse, validated=True)
             if replayed is not None:
                 if arrival.tampered is not None:

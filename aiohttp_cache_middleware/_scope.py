@@ -101,11 +101,9 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
             self.followed += self.arrived
             self.arrived = ()
 
-    def note_redirect(self, key: str) -> bool:
-        """Note that a redirect answers the request with *key*; tell whether one has before."""
-        is_known = key in self.redirected
+    def note_redirect(self, key: str) -> None:
+        """Note that a redirect answers the request with *key*."""
         self.redirected |= {key}
-        return is_known
 
     def take_followed(self, owner: object) -> tuple[Hop, ...]:
         """Give the hops of *owner* that led here; he stores or drops them."""

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, CookieJar, web
 from yarl import URL
 
-from aiohttp_cache_middleware import CacheOptions, get_cache
+from aiohttp_cache_middleware import CacheOptions, cache_trace_config, get_cache
+from aiohttp_cache_middleware._model import has_expired
 from tests.asking import ask, is_hit
 from tests.conftest import Clock, Origin
 
@@ -291,6 +292,30 @@ async def test_what_was_asked_with_credentials_from_behind_the_cache_renews_noth
         assert (response.status, response.headers["X-User"]) == (200, "Bearer alice")
     (stored,) = await get_cache(everybody).responses.values()
     assert (stored.headers["X-User"], stored.is_expired) == ("nobody", True)
+
+
+async def test_what_renews_nothing_renews_no_redirect_that_led_to_it(make: Make, origin: Origin, clock: Clock) -> None:
+    async def authorize(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        if request.url.path == "/b":
+            request.headers["Authorization"] = "Bearer alice"
+        return await handler(request)
+
+    @origin.on("/a")
+    async def redirect(request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": "/b"})
+
+    @origin.on("/b")
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=304 if "If-None-Match" in request.headers else 200, headers={"ETag": '"1"'})
+
+    everybody = make(expire_after=10)
+    cache = get_cache(everybody)
+    await ask(everybody, origin.url("/a"))
+    clock.advance(11)
+    traced = [cache_trace_config(cache=cache)]
+    async with ClientSession(middlewares=[cache, authorize], trace_configs=traced) as alices:
+        assert (await ask(alices, origin.url("/a"))).status == 200
+    assert [has_expired(entry, clock()) async for _, entry in cache._core.store.scan()] == [True, True]
 
 
 @pytest.mark.parametrize("http", [False, True], ids=["options", "HTTP"])

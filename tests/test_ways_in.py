@@ -362,6 +362,16 @@ async def test_a_response_class_that_can_not_be_ours_makes_no_request_worse(
         make_cached_session(cache=cache, response_class=response_class)
 
 
+async def test_a_request_whose_response_can_not_be_ours_makes_stored_ones_invalid_all_the_same(origin: Origin) -> None:
+    cache = CacheMiddleware(store=MemoryStore(), cache_control=True)
+    origin.text("/a", "a", Cache_Control="max-age=60")
+    async with ClientSession(middlewares=[cache]) as session:
+        await ask(session, origin.url("/a"))
+        async with ClientSession(middlewares=[cache], response_class=Final) as other:
+            await (await other.put(origin.url("/a"))).read()
+        assert not await is_hit(session, origin.url("/a"))
+
+
 # --- CacheMiddleware ---
 
 

@@ -281,7 +281,12 @@ async def test_rewriting_what_has_expired_looks_at_nothing_else(store: Store, is
 @pytest.mark.parametrize("is_kept_stale", [True, False])
 async def test_what_was_rewritten_expires_at_its_new_time(store: Store, is_kept_stale: bool) -> None:
     store.put(key_of(1), a_response(1, expires_time=T0 + 10), tag="tag", is_kept_stale=is_kept_stale)
-    await store.rewrite(lambda _, entry: entry.replace(expires_time=T0 + 20))  # type: ignore[union-attr]
+
+    def renew(key: str, entry: Entry) -> Entry:
+        assert isinstance(entry, StoredResponse)
+        return entry.replace(expires_time=T0 + 20)
+
+    await store.rewrite(renew)
     assert await store.rewrite(lambda *_: None, expired_by=T0 + 15) == (0, 0)
     assert await store.rewrite(lambda *_: None, expired_by=T0 + 25) == (0, 1)
 

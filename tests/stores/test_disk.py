@@ -28,7 +28,7 @@ from aiohttp_cache_middleware._model import BodyRef, StoredResponse
 from aiohttp_cache_middleware._stores import BodyReader, DiskStore, _bodies, _verified
 from aiohttp_cache_middleware._stores import _database as database_module
 from aiohttp_cache_middleware._stores import _queue as queue_module
-from aiohttp_cache_middleware._stores._bodies import BodyFile, DiskBodyReader, Stamp, body_name
+from aiohttp_cache_middleware._stores._bodies import BodyFile, DiskBodyReader, Stamp, body_name, open_body_file
 from aiohttp_cache_middleware._stores._queue import Change
 from aiohttp_cache_middleware._stores._records import Records
 from aiohttp_cache_middleware._stores._tier import Marks
@@ -1064,6 +1064,22 @@ class TestVerifyingLargeBodies:
             await asyncio.sleep(0.001)
         verifying[1].set_result(True)
         assert await self.are_open(tasks)
+
+    async def test_a_lookup_that_the_collector_ends_in_the_middle_of_another_waits_for_nothing(
+        self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]]
+    ) -> None:
+        """Its end takes the lock that the thread may hold just then."""
+        reader = open_body_file(disk_store._opening.home(), body.id, body.size, disk_store._lanes.files)
+        assert reader is not None
+        abandoned = disk_store._bodies._verify(reader, body)
+        abandoned.send(None)
+        joining = disk_store._bodies._joining
+        with joining:
+            assert joining.acquire(blocking=False)  # or what follows would never end
+            joining.release()
+            abandoned.close()
+        assert verifying[0].cancelled()
+        reader.close()
 
     async def test_what_has_been_changed_since_is_verified_anew(
         self, disk_store: DiskStore, body: BodyRef, verifying: list[Future[bool]], directory: Path
