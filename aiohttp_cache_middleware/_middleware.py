@@ -134,7 +134,7 @@ class CacheMiddleware(Management):
         if is_untouchable(request):
             return await handler(request)
         is_ours = request.response_class is CachedResponse or can_be_ours(request)
-        scope = scope_of(request.session)
+        scope = scope_of(request)
         said = merged(None if scope is None else scope.options, active_block())
         if self.is_disabled or (said is not None and said.disabled):
             return await self._bypass(request, handler, said, "disabled")
@@ -163,8 +163,7 @@ class CacheMiddleware(Management):
         """Look up, decide, and act on the decision."""
         inquiry = exchange.inquiry
         try:
-            if self._lookup.is_ready(inquiry):
-                exchange.entry = self._lookup.entry(inquiry)
+            exchange.entry = self._lookup.entry_at_once(inquiry)
             if exchange.entry is None and not self._core.guarded.is_open:
                 exchange.entry = await self._lookup.entry_once_open(inquiry)
             stored = self._lookup.candidates(inquiry, exchange.entry)
@@ -182,7 +181,8 @@ class CacheMiddleware(Management):
             case Reuse():
                 if inquiry.is_plain:
                     self._inquiries.remember(exchange.request, inquiry)
-                response = None if _leads_in_a_circle(exchange, decision) else await self._reuse(exchange, decision)
+                is_useless = decision.stored.status in REDIRECTS and _leads_in_a_circle(exchange)
+                response = None if is_useless else await self._reuse(exchange, decision)
                 return response if response is not None else await self._without(exchange)
             case Revalidate() | Complete() | Forward():
                 return await self._origin.fetch(exchange, decision)
@@ -316,11 +316,10 @@ class CacheMiddleware(Management):
         return await explain(self._core, self._inquiries, self._lookup, asked, said, is_disabled=is_disabled)
 
 
-def _leads_in_a_circle(exchange: Exchange, reuse: Reuse) -> bool:
+def _leads_in_a_circle(exchange: Exchange) -> bool:
     """
-    Tell whether a redirect has answered the caller's call at this URL before.
+    Tell whether the caller's call has been redirected from this URL before.
 
     The origin may answer otherwise now, for a cookie it has set on the way, or since one of two redirects was stored.
     """
-    scope = exchange.scope
-    return scope is not None and reuse.stored.status in REDIRECTS and exchange.key in scope.redirected
+    return exchange.scope is not None and exchange.key in exchange.scope.redirected

@@ -134,11 +134,12 @@ def is_untouchable(request: ClientRequest) -> bool:
 
 def is_asked_again(asked: Asked, request: ClientRequest) -> bool:
     """Tell whether `snapshot_request` would give *asked*, which has no body, of *request*, made for the same URL."""
+    session = request.session
     return (
         request.headers == asked.request.headers
         and not request.body
-        and request.session.auto_decompress is asked.decoded
-        and _connection_facts(request) == asked.connection
+        and session.auto_decompress is asked.decoded
+        and _connection_facts(request, session.connector) == asked.connection
     )
 
 
@@ -170,7 +171,7 @@ async def snapshot_request(request: ClientRequest, *, read_body: bool = True) ->
         _authorization(request) if hdrs.AUTHORIZATION in headers else (),
         _caller_cookies(request) if hdrs.COOKIE in headers else (),
         None if host == request.url.host_port_subcomponent else host,
-        _connection_facts(request),
+        _connection_facts(request, request.session.connector),
         request.session.auto_decompress,
     )
 
@@ -386,14 +387,13 @@ def _cookie_name(pair: str) -> str:
 # --- connections ---
 
 
-def _connection_facts(request: ClientRequest) -> tuple[ConnectionFact, ...]:
+def _connection_facts(request: ClientRequest, connector: BaseConnector | None) -> tuple[ConnectionFact, ...]:
     """
     Tell what makes the request's connection lead elsewhere, or be trusted more or less, than an ordinary one.
 
     A proxy does not count: those who rotate proxies want one entry. A verifying context of the session's
     connector does not either: it has no name that another process would know it by; ``namespace`` separates.
     """
-    connector = request.session.connector
     asked_ssl, general_ssl = request.ssl, _connector_ssl(connector)
     path = getattr(connector, "path", None)  # of a UnixConnector or NamedPipeConnector
     if asked_ssl is True and general_ssl is True and path is None and request.server_hostname is None:

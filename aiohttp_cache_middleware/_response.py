@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import (
     EMPTY_PAYLOAD,
@@ -17,6 +17,7 @@ from aiohttp import (
     HttpVersion,
     HttpVersion10,
     HttpVersion11,
+    RequestInfo,
     StreamReader,
     hdrs,
 )
@@ -50,10 +51,11 @@ if TYPE_CHECKING:
 _VERSIONS = {(1, 1): HttpVersion11, (1, 0): HttpVersion10}
 _BODILESS_STATUSES = frozenset({204, 304})  # RFC 9110 §15.3.5, §15.4.5
 _CODINGS = frozenset({"gzip", "deflate", "br", "zstd"})  # that aiohttp knows
+_NOTHING = noop()  # may be awaited
 _KEEPS_RAW_COOKIES = hasattr(ClientResponse, "_raw_cookie_headers")  # aiohttp 3.12.7
 
 
-class Replay(NamedTuple):
+class Replay:
     """
     What a response that is not aiohttp's is made of.
 
@@ -66,16 +68,31 @@ class Replay(NamedTuple):
         load: Gives the stored body where it is not in `stored`, and blocks.
         now: POSIX time at which it was handed out.
         is_stale: Whether it is served though the policy calls it stale.
+        asked: Fields of the request.
         read_bufsize: The session's, for its stream.
     """
 
-    stored: StoredResponse
-    headers: tuple[Header, ...]
-    body: bytes | Pump | Callable[[], bytes]
-    load: Callable[[], bytes] | None
-    now: float
-    is_stale: bool
-    read_bufsize: int
+    __slots__ = ("asked", "body", "headers", "is_stale", "load", "now", "read_bufsize", "stored")
+
+    def __init__(
+        self,
+        stored: StoredResponse,
+        headers: tuple[Header, ...],
+        body: bytes | Pump | Callable[[], bytes],
+        load: Callable[[], bytes] | None,
+        now: float,
+        is_stale: bool,
+        asked: CIMultiDict[str],
+        read_bufsize: int,
+    ) -> None:
+        self.stored = stored
+        self.headers = headers
+        self.body = body
+        self.load = load
+        self.now = now
+        self.is_stale = is_stale
+        self.asked = asked
+        self.read_bufsize = read_bufsize
 
 
 class CachedResponse(ClientResponse):
@@ -163,6 +180,11 @@ class CachedResponse(ClientResponse):
         return CIMultiDictProxy(CIMultiDict(replay.headers))
 
     @cached_property
+    def _request_info(self) -> RequestInfo:  # type: ignore[override]
+        headers = CIMultiDict() if self._replay is None else self._replay.asked
+        return RequestInfo(self._url, self.method, CIMultiDictProxy(headers), self._real_url)
+
+    @cached_property
     def _raw_headers(self) -> tuple[RawHeader, ...]:  # type: ignore[override]
         replay = self._replay
         if replay is None:
@@ -223,7 +245,7 @@ class CachedResponse(ClientResponse):
             if not self._released:
                 self._notify_content()
             self._closed = True
-            return noop()
+            return _NOTHING
         if self._watcher is not None:
             self._watcher.released()
         return super().release()
@@ -383,7 +405,8 @@ def replay(
         body = _body_to_replay(stored, answer, reader, load)
         response._closed = not isinstance(body, Pump)
     load = load if reader is None else partial(_load_again, reader, load)
-    response._replay = Replay(stored, headers, body, load, now, is_stale, request._session._read_bufsize)
+    read_bufsize = request._session._read_bufsize
+    response._replay = Replay(stored, headers, body, load, now, is_stale, request.headers, read_bufsize)
     return response
 
 
@@ -520,7 +543,6 @@ def _blank(request: ClientRequest) -> CachedResponse:
     response.method = request.method
     response._real_url = request.original_url
     response._url = request.url
-    response._request_info = request.request_info
     response._timer = request._timer
     response._cache = {}
     # Only those who listen: telling one who does not costs 1.5 µs of a hit.

@@ -139,21 +139,18 @@ class DiskStore:
         if database is None:
             return None
         try:
-            return self._read(database, key)
+            now = time.monotonic()
+            if now - self._checked_time > _LOOK_AGAIN:
+                self._checked_time = now
+                self._look_again(database)
+            kept = self._tier.get(key, database.marks, now) or self._load(database, key)
+            if kept is None:
+                return None
+            if kept.store_time + _RENEW < self._clock():
+                self._renew(key)
+            return kept.entry
         except Exception as error:
             raise self._read_failed(database, error) from error
-
-    def _read(self, database: Database, key: str) -> Entry | None:
-        now = time.monotonic()
-        if now - self._checked_time > _LOOK_AGAIN:
-            self._checked_time = now
-            self._look_again(database)
-        kept = self._tier.get(key, database.marks, now) or self._load(database, key)
-        if kept is None:
-            return None
-        if kept.store_time + _RENEW < self._clock():
-            self._renew(key)
-        return kept.entry
 
     def _load(self, database: Database, key: str) -> Kept | None:
         # The mark before the row: a change in between then shows. An old one makes it only be read once more.

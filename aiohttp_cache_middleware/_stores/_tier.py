@@ -67,13 +67,13 @@ class Marks:
 
     Attributes:
         looks: How often they were read.
+        look_time: When that was last, by the clock of who asked for it.
     """
 
     def __init__(self, path: Path) -> None:
         self._file: Descriptor | None = Descriptor(open_private(path))
-        self._read_time = -math.inf
         self.looks = 0
-        self.look(0.0)
+        self.look(-math.inf)
 
     @staticmethod
     def create(path: Path) -> None:
@@ -81,13 +81,12 @@ class Marks:
         create_private(path, secrets.token_bytes(_SLOTS * _SLOT_SIZE))
 
     def look(self, now: float) -> None:
-        """Read the marks, unless they were read within `TRUST` before *now*."""
-        if now - self._read_time > TRUST:
-            # All of them, which takes hardly longer; the time last, as other threads go by it.
-            file = self._opened()
-            self._read = _read_at(file.number, _SLOTS * _SLOT_SIZE, 0)
-            self.looks += 1
-            self._read_time = now
+        """Read the marks, at *now*."""
+        # All of them, which takes hardly longer; the time last, as other threads go by it.
+        file = self._opened()
+        self._read = _read_at(file.number, _SLOTS * _SLOT_SIZE, 0)
+        self.looks += 1
+        self.look_time = now
 
     def of(self, key: str) -> bytes:
         """Give the mark of *key* as it was at the last `look`; ``b""`` where there is none: nothing may be kept."""
@@ -129,7 +128,8 @@ class Tier:
         kept = self._kept.get(key)
         if kept is None:
             return None
-        marks.look(now)
+        if now - marks.look_time > TRUST:
+            marks.look(now)
         if kept.looks != marks.looks:
             looks = marks.looks
             if kept.mark != marks.of(key):
