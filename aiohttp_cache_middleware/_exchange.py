@@ -21,6 +21,7 @@ class Exchange:
     Attributes:
         request: aiohttp's request; `handler` takes it towards the origin.
         inquiry: What it asks of the cache.
+        asked: What the cache knows of the request.
         scope: The caller's call it belongs to, where a TraceConfig of ours told.
         entry: What stood under its key when that was looked up.
         has_waited: Whether it has waited for another request's response, which it does once.
@@ -40,14 +41,10 @@ class Exchange:
         self, inquiry: Inquiry, request: ClientRequest, handler: ClientHandlerType, scope: RequestScope | None
     ) -> None:
         self.inquiry = inquiry
+        self.asked: Asked = inquiry.asked
         self.request = request
         self.handler = handler
         self.scope = scope
-
-    @property
-    def asked(self) -> Asked:
-        """What the cache knows of the request."""
-        return self.inquiry.asked
 
     @property
     def rules(self) -> Rules:

@@ -27,7 +27,15 @@ from ._keep import Keeper
 from ._key import url_tag
 from ._model import OriginResponse, StoredResponse
 from ._policy import PARTIAL, REDIRECTS, Complete, Forward, Reuse, Revalidate, ToOrigin
-from ._response import CachedResponse, adopt, gateway_timeout, hand_over_cookies, show_fields, timer_of
+from ._response import (
+    CachedResponse,
+    adopt,
+    gateway_timeout,
+    hand_over_cookies,
+    show_fields,
+    tell_listeners_only,
+    timer_of,
+)
 from ._variants import variant_key
 
 if TYPE_CHECKING:
@@ -272,6 +280,7 @@ class Origin:
         if origin.status in REDIRECTS and exchange.scope is not None:
             exchange.scope.note_redirect(exchange.key)
         try:
+            tell_listeners_only(response)
             await self._invalidate(exchange, origin)
             if arrival.tampered is None:
                 self._update_by_head(exchange, origin)

@@ -36,6 +36,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _RANGE = istr("Range")
 _ETAG, _LAST_MODIFIED = istr("ETag"), istr("Last-Modified")
+_NEVER = Expiration()
 _NOTHING_STORED, _VARY_MISS = Forward(), Forward(forward="vary-miss")
 
 SHOWN_ON_GATEWAY_TIMEOUT: tuple[Header, ...] = ()
@@ -260,7 +261,7 @@ def _of_stored(stored: StoredResponse, rules: Rules, now: float) -> Iterator[Fin
 
 
 def _expiration(rules: Rules) -> Expiration:
-    return rules.override or rules.default or Expiration()
+    return rules.override or rules.default or _NEVER
 
 
 def _allows_code(status: int, rules: Rules) -> bool:

@@ -40,22 +40,18 @@ class Kept:
 
     Attributes:
         store_time: The time from which eviction counts.
+        size: Bytes of body in memory.
         looks: Which look at the marks it was last compared with.
     """
 
-    __slots__ = ("entry", "looks", "mark", "store_time")
+    __slots__ = ("entry", "looks", "mark", "size", "store_time")
 
     def __init__(self, mark: bytes, entry: Entry, store_time: float) -> None:
         self.mark = mark
         self.entry = entry
         self.store_time = store_time
+        self.size = len(entry.body) if isinstance(entry, StoredResponse) and isinstance(entry.body, bytes) else 0
         self.looks = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes of body in memory."""
-        entry = self.entry
-        return len(entry.body) if isinstance(entry, StoredResponse) and isinstance(entry.body, bytes) else 0
 
 
 class Marks:
