@@ -22,7 +22,18 @@ from typing import Any, Final
 import msgpack
 
 from ._deflate import deflated, inflated
-from ._model import BodyRef, Entry, RawHeader, StoredResponse, Variant, VariantIndex, Vary, encoded
+from ._model import (
+    SENT_ETAG,
+    SHOWN_ETAG,
+    BodyRef,
+    Entry,
+    RawHeader,
+    StoredResponse,
+    Variant,
+    VariantIndex,
+    Vary,
+    encoded,
+)
 from ._packing import pack
 from ._seal import Hasher, hashers
 
@@ -165,7 +176,7 @@ def _facts_of_response(response: StoredResponse, *, compress: bool) -> tuple[int
     text = _checked(headers)
     _checked(sent)
     raw = None if response.raw_headers is None else tuple(chain.from_iterable(response.raw_headers))
-    if raw is not None and _is_encoded(raw, response, len(headers), text):
+    if raw is not None and _is_encoded(raw, response, headers, text):
         raw = None
     facts: tuple[object, ...] = (
         response.method,
@@ -189,11 +200,15 @@ def _facts_of_response(response: StoredResponse, *, compress: bool) -> tuple[int
     return kind, facts, body
 
 
-def _is_encoded(raw: tuple[bytes, ...], response: StoredResponse, count: int, text: str) -> bool:
-    """Tell whether *raw* is what `encoded` makes of the headers: *count* strings and, line by line, *text*."""
+def _is_encoded(raw: tuple[bytes, ...], response: StoredResponse, headers: tuple[str, ...], text: str) -> bool:
+    """Tell whether *raw* is what `encoded` makes of *headers* which, line by line, are *text*."""
+    names = headers[::2]
+    if SHOWN_ETAG in names:
+        sent = [SENT_ETAG if name == SHOWN_ETAG else name for name in names]
+        text = "\n".join(chain.from_iterable(zip(sent, headers[1::2], strict=True)))
     try:
         # At once, for a third of the time: no part of *text* holds what joins them.
-        return len(raw) == count and b"\n".join(raw) == text.encode("utf-8", "surrogateescape")
+        return len(raw) == len(headers) and b"\n".join(raw) == text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return response.raw_headers == encoded(response.headers)
 

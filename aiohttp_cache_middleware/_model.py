@@ -22,9 +22,13 @@ Header: TypeAlias = tuple[str, str]
 RawHeader: TypeAlias = tuple[bytes, bytes]
 
 
+SHOWN_ETAG, SENT_ETAG = "Etag", "ETag"
+"""How aiohttp shows a name of many responses, and how it is sent (RFC 9110 §8.8.3)."""
+
+
 def encoded(headers: tuple[Header, ...]) -> tuple[RawHeader, ...]:
     """Give the bytes that aiohttp would show as these fields; some others where it shows no bytes so."""
-    return tuple([(_encoded(name), _encoded(value)) for name, value in headers])
+    return tuple([(_encoded(SENT_ETAG if name == SHOWN_ETAG else name), _encoded(value)) for name, value in headers])
 
 
 def _encoded(text: str) -> bytes:

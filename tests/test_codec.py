@@ -21,7 +21,7 @@ keys = st.text("0123456789abcdef", min_size=1, max_size=40)
 # Lone surrogates too: aiohttp shows bytes that are no UTF-8 as such.
 text = st.text(st.characters(exclude_characters="\r\n\0") | st.characters(categories=["Cs"]), max_size=20)
 times = st.floats(-(2.0**35), 2.0**35, exclude_min=True, exclude_max=True)
-fields = st.lists(st.tuples(text, text), max_size=5).map(tuple)
+fields = st.lists(st.tuples(text | st.sampled_from(["Etag", "ETag"]), text), max_size=5).map(tuple)
 raw_fields = st.none() | st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), max_size=5).map(tuple)
 vary = st.lists(st.tuples(text, st.binary(max_size=16)), max_size=3).map(tuple)
 sizes = st.integers(0, 2**40)
@@ -90,6 +90,12 @@ def test_decode_undoes_encode(codec: Codec, key: str, entry: Entry) -> None:
         pytest.param((("A", "b"),), ((b"A", b"b"),), None, id="as shown"),
         pytest.param((("ETag", "b"),), ((b"etag", b"b"),), ((b"etag", b"b"),), id="another case"),
         pytest.param((("A", "\udcff"),), ((b"A", b"\xff"),), None, id="not UTF-8"),
+        pytest.param(
+            (("A", "b"), ("Etag", "c")), ((b"A", b"b"), (b"ETag", b"c")), None, id="ETag, as aiohttp shows it"
+        ),
+        pytest.param((("Etag", "c"),), ((b"Etag", b"c"),), ((b"Etag", b"c"),), id="sent as aiohttp shows it"),
+        pytest.param((("A", "Etag"),), ((b"A", b"ETag"),), ((b"A", b"ETag"),), id="a value of that name"),
+        pytest.param((("A", "Etag"),), ((b"A", b"Etag"),), None, id="a value that is no name"),
     ],
 )
 def test_fields_are_written_twice_only_where_they_came_otherwise(shown: Any, raw: Any, written: Any) -> None:
