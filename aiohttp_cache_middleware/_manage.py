@@ -118,31 +118,46 @@ class StoredEntry:
         return self._core.store.load_body(self.key, body) if isinstance(body, BodyRef) else body
 
 
-class Responses:
-    """All stored responses, as an asynchronous mapping from key to `StoredEntry`."""
+class _Mapping(Generic[T]):
+    """An asynchronous mapping from strings, made anew from the store each time."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
-
-    async def get(self, key: str) -> StoredEntry | None:
-        """Give the response under *key*, ``None`` if there is none."""
-        stored = await _stored_under(self._core, key)
-        return None if stored is None else StoredEntry(self._core, stored)
 
     def keys(self) -> Listing[str]:
         """Iterate over the keys."""
         return Listing(self._keys)
 
-    def values(self) -> Listing[StoredEntry]:
-        """Iterate over the responses."""
+    def values(self) -> Listing[T]:
+        """Iterate over the values."""
         return Listing(self._values)
 
-    def items(self) -> Listing[tuple[str, StoredEntry]]:
-        """Iterate over (key, response)."""
+    def items(self) -> Listing[tuple[str, T]]:
+        """Iterate over (key, value)."""
         return Listing(self._items)
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self._keys()
+
+    async def _keys(self) -> AsyncIterator[str]:
+        async for key, _ in self._items():
+            yield key
+
+    async def _values(self) -> AsyncIterator[T]:
+        async for _, value in self._items():
+            yield value
+
+    def _items(self) -> AsyncIterator[tuple[str, T]]:
+        raise NotImplementedError
+
+
+class Responses(_Mapping[StoredEntry]):
+    """All stored responses, as an asynchronous mapping from key to `StoredEntry`."""
+
+    async def get(self, key: str) -> StoredEntry | None:
+        """Give the response under *key*, ``None`` if there is none."""
+        stored = await _stored_under(self._core, key)
+        return None if stored is None else StoredEntry(self._core, stored)
 
     async def count(self) -> int:
         """Give the number of stored responses."""
@@ -160,20 +175,9 @@ class Responses:
             if isinstance(entry, StoredResponse):
                 yield key, StoredEntry(self._core, entry)
 
-    async def _keys(self) -> AsyncIterator[str]:
-        async for key, _ in self._items():
-            yield key
 
-    async def _values(self) -> AsyncIterator[StoredEntry]:
-        async for _, entry in self._items():
-            yield entry
-
-
-class Redirects:
+class Redirects(_Mapping[str]):
     """Stored redirects, as an asynchronous mapping from a URL to the URL it led to; both are strings."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
 
     async def get(self, url: str | URL) -> str | None:
         """Give the URL that *url* led to; ``None`` if no redirect is stored for it."""
@@ -181,21 +185,6 @@ class Redirects:
             if (led_to := _led_to(stored)) is not None:
                 return led_to
         return None
-
-    def keys(self) -> Listing[str]:
-        """Iterate over the URLs that redirect."""
-        return Listing(self._keys)
-
-    def values(self) -> Listing[str]:
-        """Iterate over the URLs they led to."""
-        return Listing(self._values)
-
-    def items(self) -> Listing[tuple[str, str]]:
-        """Iterate over (URL, URL it led to)."""
-        return Listing(self._items)
-
-    def __aiter__(self) -> AsyncIterator[str]:
-        return self._keys()
 
     async def count(self) -> int:
         """Give the number of stored redirects."""
@@ -205,14 +194,6 @@ class Redirects:
         async for _, entry in self._core.store.scan():
             if isinstance(entry, StoredResponse) and (led_to := _led_to(entry)) is not None:
                 yield entry.url, led_to
-
-    async def _keys(self) -> AsyncIterator[str]:
-        async for url, _ in self._items():
-            yield url
-
-    async def _values(self) -> AsyncIterator[str]:
-        async for _, url in self._items():
-            yield url
 
 
 def _led_to(stored: StoredResponse) -> str | None:

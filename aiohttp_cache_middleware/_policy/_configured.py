@@ -123,7 +123,7 @@ def validators(stored: StoredResponse) -> tuple[Header, ...]:
 
 def may_store(request: Request, response: OriginResponse, rules: Rules, now: float) -> Storing:
     """Decide whether the options allow *response* to be stored, and until when it is fresh."""
-    if not _allows_code(response.status, rules):
+    if response.status not in _allowed_codes(rules):
         return DoNotStore(f"status {response.status} is not in allowed_codes")
     expires_time = _expiration(rules).expires_time(now)
     if expires_time <= now:
@@ -219,19 +219,16 @@ def shown_on_forward(
 
 
 def _selected(request: Request, stored: Sequence[StoredResponse], rules: Rules, secret: bytes) -> StoredResponse | None:
-    """Give the newest of *stored* that fits *request* and the lists; ``None`` if none does."""
+    """Give the newest of *stored* that fits *request* and the lists, which hold on reading too; ``None``: none does."""
+    allowed_codes = _allowed_codes(rules)
     newest: StoredResponse | None = None
     for one in stored:
-        if (newest is None or one.created_time > newest.created_time) and _answers(one, request, rules, secret):
+        # A hop that was followed is judged by where it led.
+        is_allowed = one.status in allowed_codes or one.redirects_to is not None
+        is_newer = newest is None or one.created_time > newest.created_time
+        if is_allowed and is_newer and (not one.vary or selects(one.vary, request.headers, secret)):
             newest = one
     return newest
-
-
-def _answers(stored: StoredResponse, request: Request, rules: Rules, secret: bytes) -> bool:
-    """Vary selects it, and the lists hold on reading too; a hop that was followed is judged by where it led."""
-    if stored.vary and not selects(stored.vary, request.headers, secret):
-        return False
-    return _allows_code(stored.status, rules) or stored.redirects_to is not None
 
 
 def _of_request(request: Request, rules: Rules) -> Iterator[Finding]:
@@ -264,8 +261,8 @@ def _expiration(rules: Rules) -> Expiration:
     return rules.override or rules.default or _NEVER
 
 
-def _allows_code(status: int, rules: Rules) -> bool:
-    return status in (DEFAULT_CODES if rules.allowed_codes is None else rules.allowed_codes)
+def _allowed_codes(rules: Rules) -> frozenset[int]:
+    return DEFAULT_CODES if rules.allowed_codes is None else rules.allowed_codes
 
 
 def _age(stored: StoredResponse, now: float) -> float:
