@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import aiohttp
 
@@ -85,6 +85,9 @@ class Httpx:
         raise NotImplementedError
 
 
+Open: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Client]]
+
+
 @dataclass(frozen=True)
 class Kind:
     """
@@ -100,7 +103,7 @@ class Kind:
     """
 
     name: str
-    open: Callable[[Path], AbstractAsyncContextManager[Client]]
+    open: Open
     is_cache: bool = True
     is_persistent: bool = True
     modules: tuple[str, ...] = ()

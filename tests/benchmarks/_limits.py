@@ -24,7 +24,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from aiohttp_cache_middleware._model import StoredResponse
 from aiohttp_cache_middleware._response import CachedResponse, replay
 
-from ._clients import Aiohttp, Client, Kind, floor
+from ._clients import Aiohttp, Client, Kind, Open, floor, plain
 
 LINGER = 0.02  # seconds that the writer waits for company
 PIECE = 1 << 20  # bytes of a large body that are written at once
@@ -108,15 +108,19 @@ class Rows:
                 connection.execute("COMMIT")
 
 
-@asynccontextmanager
-async def behind_a_trace_config(directory: Path) -> AsyncIterator[Client]:
-    """The floor in a session that has a TraceConfig which does nothing."""
-    async with floor(directory) as client:
-        assert isinstance(client, Aiohttp)
-        middlewares: Any = client.session._middlewares
-        traces = [aiohttp.TraceConfig()]
-        async with aiohttp.ClientSession(middlewares=middlewares, trace_configs=traces) as session:
-            yield Aiohttp(session)
+def behind_a_trace_config(least: Open) -> Open:
+    """Give the same in a session that has a TraceConfig which does nothing; `make_cached_session` can't do without."""
+
+    @asynccontextmanager
+    async def opened(directory: Path) -> AsyncIterator[Client]:
+        async with least(directory) as client:
+            assert isinstance(client, Aiohttp)
+            middlewares: Any = client.session._middlewares
+            traces = [aiohttp.TraceConfig()]
+            async with aiohttp.ClientSession(middlewares=middlewares, trace_configs=traces) as session:
+                yield Aiohttp(session)
+
+    return opened
 
 
 @asynccontextmanager
@@ -209,9 +213,18 @@ async def from_files(directory: Path) -> AsyncIterator[Client]:
 
 HITS = ("hot", "random", "concurrent", "processes")
 
+IN_A_SESSION = ("hot", "concurrent")
+
 LEAST = (
-    Kind("floor, empty TraceConfig", behind_a_trace_config, is_persistent=False, scenarios=("hot", "concurrent")),
-    Kind("least: a row in memory", from_memory, is_persistent=False, scenarios=("hot", "concurrent", "miss")),
+    Kind("floor, empty TraceConfig", behind_a_trace_config(floor), is_persistent=False, scenarios=IN_A_SESSION),
+    Kind("plain aiohttp, empty TraceConfig", behind_a_trace_config(plain), is_cache=False, scenarios=("miss",)),
+    Kind("least: a row in memory", from_memory, is_persistent=False, scenarios=(*IN_A_SESSION, "miss")),
+    Kind(
+        "least: a row in memory, empty TraceConfig",
+        behind_a_trace_config(from_memory),
+        is_persistent=False,
+        scenarios=(*IN_A_SESSION, "miss"),
+    ),
     Kind("least: a row in SQLite", from_rows, scenarios=(*HITS, "miss")),
     Kind("least: a body in a file", from_files, scenarios=("large",)),
 )
