@@ -322,4 +322,5 @@ def _leads_in_a_circle(exchange: Exchange) -> bool:
 
     The origin may answer otherwise now, for a cookie it has set on the way, or since one of two redirects was stored.
     """
-    return exchange.scope is not None and exchange.key in exchange.scope.redirected
+    scope = exchange.scope
+    return scope is not None and not scope.is_over and exchange.key in scope.redirected

@@ -51,18 +51,21 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
         arrived: The hop that arrived last, of each cache; it is followed, or it is the caller's response.
         followed: Hops that were followed, oldest first.
         redirected: Keys of requests that were answered by a redirect, stored or not.
+        is_over: Whether the call has ended; a middleware of the caller's may still send its requests.
     """
 
     # Defaults of the class: most requests change neither, and each costs a hit its time.
     arrived: tuple[Hop, ...] = ()
     followed: tuple[Hop, ...] = ()
     redirected: frozenset[str] = frozenset()
+    is_over: bool = False
 
     def __init__(self, trace_request_ctx: object = None) -> None:
         self.options = trace_request_ctx if isinstance(trace_request_ctx, CacheOptions) else None
 
     def leave(self) -> None:
         """End: drop the hops that led to nothing."""
+        self.is_over = True
         if self.arrived or self.followed:
             self.follow()
             hops, self.followed = self.followed, ()
@@ -71,6 +74,9 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
 
     def arrive(self, hop: Hop) -> None:
         """Take a redirect, in place of one that came before to the same request (of a middleware that retries)."""
+        if self.is_over:  # nobody will tell whether it is followed
+            hop.drop()
+            return
         self.arrived = (*[one for one in self.arrived if one.owner is not hop.owner], hop)
 
     def arrived_of(self, owner: object) -> Hop | None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from copy import copy
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from aiohttp import ClientSession, CookieJar, TooManyRedirects, web
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, CookieJar, TooManyRedirects, web
 from aiohttp.test_utils import TestServer
 
-from aiohttp_cache_middleware import CacheMiddleware, CacheOptions, MemoryStore, cache_trace_config, get_cache
+from aiohttp_cache_middleware import (
+    CachedResponse,
+    CacheMiddleware,
+    CacheOptions,
+    MemoryStore,
+    cache_trace_config,
+    get_cache,
+)
 from tests.asking import ask, is_hit
 from tests.conftest import T0, Clock, Origin
 
@@ -430,3 +438,27 @@ async def test_each_of_two_caches_of_one_session_keeps_its_own_hops(origin: Orig
                 await cache.clear()
             response = await ask(session, origin.url("/1"))
             assert (response.from_cache, len(response.history), origin.count) == (True, 1, 2)
+
+
+async def test_what_a_middleware_sends_again_when_the_call_is_over_leaves_no_hop_behind(
+    make: Make, origin: Origin
+) -> None:
+    redirect(origin, "/1", "/2")
+    sent: list[tuple[ClientRequest, ClientHandlerType]] = []
+
+    async def remember(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        sent.append((copy(request), handler))
+        return await handler(request)
+
+    async def send_again() -> bool:
+        (request, handler), *_ = sent
+        async with await handler(copy(request)) as response:
+            return cast("CachedResponse", response).from_cache
+
+    session = make(middlewares=[remember])
+    cache = get_cache(session)
+    await ask(session, origin.url("/1"))
+    assert [await send_again() for _ in range(2)] == [True, True]
+    await cache.delete(origin.url("/1"))
+    assert [await send_again() for _ in range(2)] == [False, False]
+    assert not cache._core.flights._here().flights  # for which others would wait
