@@ -77,7 +77,9 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
         if self.is_over:  # nobody will tell whether it is followed
             hop.drop()
             return
-        self.arrived = (*[one for one in self.arrived if one.owner is not hop.owner], hop)
+        if (replaced := self.arrived_of(hop.owner)) is not None:
+            replaced.drop()
+        self.arrived = (*[one for one in self.arrived if one is not replaced], hop)
 
     def arrived_of(self, owner: object) -> Hop | None:
         """Give the hop that arrived last and is *owner*'s."""

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, CookieJar, TooManyRedirects, web
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from aiohttp_cache_middleware import (
     CachedResponse,
@@ -462,3 +463,17 @@ async def test_what_a_middleware_sends_again_when_the_call_is_over_leaves_no_hop
     await cache.delete(origin.url("/1"))
     assert [await send_again() for _ in range(2)] == [False, False]
     assert not cache._core.flights._here().flights  # for which others would wait
+
+
+async def test_redirects_that_a_middleware_follows_are_not_waited_for(make: Make, origin: Origin) -> None:
+    redirect(origin, "/1", "/2")
+    redirect(origin, "/2", "/3")
+
+    async def follow(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        while (response := await handler(request)).status == 302:
+            request.url = request.url.join(URL(response.headers["Location"]))
+        return response
+
+    session = make(middlewares=[follow])
+    assert await (await ask(session, origin.url("/1"))).text() == "/3 #1"
+    assert not get_cache(session)._core.flights._here().flights
