@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from aiohttp.helpers import BaseTimerContext
     from aiohttp.tracing import Trace
+    from yarl import URL
 
     from ._policy._outcomes import Answer
     from ._stores._protocol import BodyReader
@@ -70,10 +71,11 @@ class Replay:
         now: POSIX time at which it was handed out.
         is_stale: Whether it is served though the policy calls it stale.
         asked: Fields of the request.
+        asked_url: Its URL, which a middleware may have changed; the response shows the caller's.
         read_bufsize: The session's, for its stream.
     """
 
-    __slots__ = ("asked", "body", "headers", "is_stale", "load", "now", "read_bufsize", "stored")
+    __slots__ = ("asked", "asked_url", "body", "headers", "is_stale", "load", "now", "read_bufsize", "stored")
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class Replay:
         now: float,
         is_stale: bool,
         asked: CIMultiDict[str],
+        asked_url: URL,
         read_bufsize: int,
     ) -> None:
         self.stored = stored
@@ -93,6 +96,7 @@ class Replay:
         self.now = now
         self.is_stale = is_stale
         self.asked = asked
+        self.asked_url = asked_url
         self.read_bufsize = read_bufsize
 
 
@@ -182,8 +186,9 @@ class CachedResponse(ClientResponse):
 
     @cached_property
     def _request_info(self) -> RequestInfo:  # type: ignore[override]
-        headers = CIMultiDict() if self._replay is None else self._replay.asked
-        return RequestInfo(self._url, self.method, CIMultiDictProxy(headers), self._real_url)
+        replay = self._replay
+        url, headers = (self._url, CIMultiDict()) if replay is None else (replay.asked_url, replay.asked)
+        return RequestInfo(url, self.method, CIMultiDictProxy(headers), self._real_url)
 
     @cached_property
     def _raw_headers(self) -> tuple[RawHeader, ...]:  # type: ignore[override]
@@ -407,7 +412,7 @@ def replay(
         response._closed = not isinstance(body, Pump)
     load = load if reader is None else partial(_load_again, reader, load)
     read_bufsize = request._session._read_bufsize
-    response._replay = Replay(stored, headers, body, load, now, is_stale, request.headers, read_bufsize)
+    response._replay = Replay(stored, headers, body, load, now, is_stale, request.headers, request.url, read_bufsize)
     return response
 
 
@@ -547,8 +552,8 @@ def _blank(request: ClientRequest) -> CachedResponse:
     """
     response = CachedResponse.__new__(CachedResponse)
     response.method = request.method
-    response._real_url = request.original_url
-    response._url = request.url
+    response._real_url = url = request.original_url
+    response._url = url.with_fragment(None) if url.raw_fragment else url
     response._timer = request._timer
     response._cache = {}
     response._traces = _listening(request._traces)

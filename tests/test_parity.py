@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, TraceConfig, web
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, ClientTimeout, TraceConfig, web
 
 from aiohttp_cache_middleware import CachedResponse, make_cached_session
 from tests.conftest import Origin
@@ -362,6 +362,18 @@ def without_mark(seen: Any) -> Any:
 @pytest.mark.parametrize("path", PATHS)
 async def test_what_is_seen_without_reading(three: Callable[..., Three], path: str) -> None:
     plain, miss, hit = await three().responses(path)
+    for name, observe in SEEN_WITHOUT_READING:
+        expected = without_mark(await outcome(observe, plain))
+        assert without_mark(await outcome(observe, miss)) == expected, f"{name} of a miss"
+        assert without_mark(await outcome(observe, hit)) == expected, f"{name} of a hit"
+
+
+async def test_what_is_seen_of_a_request_that_a_middleware_leads_elsewhere(three: Callable[..., Three]) -> None:
+    async def lead_elsewhere(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        request.url = request.url.with_path("/rich")
+        return await handler(request)
+
+    plain, miss, hit = await three(middlewares=[lead_elsewhere]).responses("/here#there")
     for name, observe in SEEN_WITHOUT_READING:
         expected = without_mark(await outcome(observe, plain))
         assert without_mark(await outcome(observe, miss)) == expected, f"{name} of a miss"
