@@ -29,12 +29,7 @@ class Lookup:
 
     def entry_at_once(self, inquiry: Inquiry) -> Entry | None:
         """Give what stands under the request's key, as far as that can be told without waiting."""
-        key = inquiry.key
-        entry = self.entry(inquiry)
-        # Asked for last, as most hits need not know: what stands under a key of another secret is as good.
-        if entry is None and self.has_key(inquiry) and inquiry.key is not key:
-            entry = self.entry(inquiry)
-        return entry
+        return self.entry(inquiry) if self.has_key(inquiry) else None
 
     async def entry_once_open(self, inquiry: Inquiry) -> Entry | None:
         """Open the store and give what stands under the request's key; again, if another user closes it in between."""

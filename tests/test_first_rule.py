@@ -241,6 +241,23 @@ async def test_a_directory_that_comes_back_is_used_again(origin: Origin, parent:
         assert await cache.urls() == [origin.url("/a")]
 
 
+async def test_what_a_directory_that_came_back_keeps_can_be_removed_from_it(
+    origin: Origin, parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohttp_cache_middleware._stores._disk._LOOK_AGAIN", -1.0)  # at each request
+    directory = parent / "cache"
+    async with CacheMiddleware(directory) as cache, ClientSession(middlewares=[cache]) as session:
+        for _ in range(2):
+            await ask(session, origin.url("/a"))
+        await cache.responses.count()
+        shutil.rmtree(directory)
+        await ask(session, origin.url("/a"))
+        await cache.responses.count()  # it has been made again
+        await ask(session, origin.url("/a"))
+        assert await cache.delete(origin.url("/a")) == 1
+        assert not await is_hit(session, origin.url("/a"))
+
+
 async def test_a_database_that_is_overwritten_while_it_is_used(make: Make, origin: Origin, tmp_path: Path) -> None:
     session = make()
     await ask(session, origin.url("/a"))
