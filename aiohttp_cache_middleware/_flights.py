@@ -47,9 +47,10 @@ class Flight:
     Attributes:
         key: What the requests that may wait for it have in common.
         is_given_up: Whether waiting for it has proved too long.
+        leads_on: Whether it has brought a redirect, which is stored once it has led to something.
     """
 
-    __slots__ = ("_landed", "_on_landing", "_urging", "_urgings", "is_given_up", "key", "leader", "started")
+    __slots__ = ("_landed", "_on_landing", "_urging", "_urgings", "is_given_up", "key", "leader", "leads_on", "started")
 
     def __init__(self, key: str, on_landing: Callable[[Flight], None]) -> None:
         self.key = key
@@ -57,6 +58,7 @@ class Flight:
         self.leader = None if task is None else weakref.ref(task)
         self.started = clock()
         self.is_given_up = False
+        self.leads_on = False
         self._landed: asyncio.Future[bool] | None = None  # until somebody waits
         self._on_landing: Callable[[Flight], None] | None = on_landing
         self._urgings: weakref.WeakMethod[Callable[[], bool]] | None = None

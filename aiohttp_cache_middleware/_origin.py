@@ -174,6 +174,8 @@ class Origin:
     async def _is_brought_by_another(self, exchange: Exchange, key: str) -> bool:
         flight = self._core.flights.get(key)
         if flight is not None:
+            if flight.leads_on and exchange.scope is not None and exchange.scope.holds_hops:
+                return False  # it may lead to where this request comes from, and wait for it in turn
             is_brought = await flight.wait()
             if flight.is_given_up:
                 self._core.flights.note_uncacheable(key)

@@ -33,6 +33,7 @@ class Hop:
         self.key = key
         self.tag = tag
         self.flight = flight
+        flight.leads_on = True
 
     def drop(self) -> None:
         """Note that it will not be stored."""
@@ -62,6 +63,11 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
 
     def __init__(self, trace_request_ctx: object = None) -> None:
         self.options = trace_request_ctx if isinstance(trace_request_ctx, CacheOptions) else None
+
+    @property
+    def holds_hops(self) -> bool:
+        """Whether others may wait for what this call leads to."""
+        return bool(self.arrived or self.followed)
 
     def leave(self) -> None:
         """End: drop the hops that led to nothing."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, CookieJar, TCPConnector, web
 
 from aiohttp_cache_middleware import (
     CachedResponse,
@@ -638,6 +638,29 @@ async def test_redirect_to_what_is_not_stored_holds_nobody_up(origin: Origin, ma
     await gate.reached()
     gate.open()
     assert {one.status for one in await soon(asyncio.gather(*asking))} == {500}
+    assert flying(session) == 0
+
+
+async def test_redirects_that_lead_to_each_other_do_not_wait_for_each_other(origin: Origin, make: Make) -> None:
+    both_asked = asyncio.Event()
+
+    def gate(path: str, to: str) -> None:
+        """Let who has a cookie in; have others fetch one, once both paths have been asked for."""
+
+        @origin.on(path)
+        async def answer(request: web.Request) -> web.Response:
+            if "seen" in request.cookies:
+                return web.Response(text="the page")
+            if origin.count == 2:
+                both_asked.set()
+            await both_asked.wait()
+            return web.Response(status=302, headers={"Location": to, "Set-Cookie": "seen=1; Path=/"})
+
+    gate("/page", "/other")
+    gate("/other", "/page")
+    session = make(cookie_jar=CookieJar(unsafe=True))
+    asking = [asyncio.ensure_future(ask(session, origin.url(path))) for path in ("/page", "/other")]
+    assert {one.body for one in await soon(asyncio.gather(*asking))} == {b"the page"}
     assert flying(session) == 0
 
 
