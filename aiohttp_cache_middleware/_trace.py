@@ -34,6 +34,8 @@ class CacheTraceConfig(TraceConfig):
         self.on_request_exception.append(_leave)
         self._starting, self._ending = _Starting(self), _Ending(self)
         for signal in (self._starting, self._ending):
+            # For who looks at its receivers, or takes them over.
+            signal.append(signal.send)  # type: ignore[arg-type]
             signal.freeze()
         self.freeze()
 

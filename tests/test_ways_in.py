@@ -281,6 +281,16 @@ def test_it_comes_frozen_and_needs_no_loop(tmp_path: Path) -> None:
     assert cache_trace_config(tmp_path).on_request_start.frozen
 
 
+async def test_its_receivers_may_be_taken_over(origin: Origin) -> None:
+    """As by who makes one TraceConfig of several."""
+    theirs = cache_trace_config(cache=CacheMiddleware(store=MemoryStore()))
+    both = TraceConfig(theirs.trace_config_ctx)  # type: ignore[arg-type]
+    for name in ("on_request_start", "on_request_redirect", "on_request_end", "on_request_exception"):
+        getattr(both, name).extend(getattr(theirs, name))
+    async with ClientSession(trace_configs=[both]) as session:
+        assert [await is_hit(session, origin.url("/a")) for _ in range(2)] == [False, True]
+
+
 async def test_one_serves_many_sessions(origin: Origin) -> None:
     cache = CacheMiddleware(store=MemoryStore())
     trace_config = cache_trace_config(cache=cache)
