@@ -118,6 +118,8 @@ class Flight:
 
     def _urge(self) -> None:
         hurry = None if self._urgings is None else self._urgings()
+        if self._urging is not None:
+            self._urging.cancel()
         if hurry is None or self._on_landing is None:
             return
         if hurry():

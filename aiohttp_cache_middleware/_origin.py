@@ -141,6 +141,8 @@ class Origin:
         """Ask the origin, or wait for somebody who is asking it already."""
         if isinstance(decision, Forward) and not decision.may_be_stored:
             return await self.pass_through(exchange, decision)
+        if exchange.scope is not None:
+            exchange.scope.goes_on()
         flights = self._core.flights
         key = self._flight_key(exchange)
         # Without a store nothing can be brought.

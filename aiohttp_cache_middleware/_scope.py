@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from ._flights import clock
 from ._options import CacheOptions
 
 if TYPE_CHECKING:
@@ -12,6 +14,12 @@ if TYPE_CHECKING:
 
     from ._flights import Flight
     from ._model import StoredResponse
+
+FOLLOWING_PATIENCE = 0.1
+"""
+Seconds for which those who wait for a redirect wait for the request that it leads to. That comes at once, unless
+something in front of the cache holds it back, such as a limit on requests, which may count those who wait.
+"""
 
 
 class Hop:
@@ -24,9 +32,11 @@ class Hop:
         response: What to store; ``None`` until its body has arrived.
         key: Its primary key.
         tag: The tag of its URL.
+        deadline: Monotonic time by which the next request must have come for waiting to be worth while.
     """
 
     response: StoredResponse | None = None
+    deadline: float = math.inf
 
     def __init__(self, owner: object, key: str, tag: str, flight: Flight) -> None:
         self.owner = owner
@@ -34,6 +44,11 @@ class Hop:
         self.tag = tag
         self.flight = flight
         flight.leads_on = True
+        flight.when_followed(self.hurry)
+
+    def hurry(self) -> bool:
+        """Tell those who wait whether that is worth while."""
+        return clock() < self.deadline
 
     def drop(self) -> None:
         """Note that it will not be stored."""
@@ -96,6 +111,13 @@ class RequestScope(SimpleNamespace):  # as aiohttp types it
         if self.arrived:
             self.followed += self.arrived
             self.arrived = ()
+            for hop in self.followed:
+                hop.deadline = clock() + FOLLOWING_PATIENCE
+
+    def goes_on(self) -> None:
+        """Note that the request has come that the hops have led to so far."""
+        for hop in self.followed:
+            hop.deadline = math.inf
 
     def note_redirect(self, key: str) -> None:
         """Note that a redirect answers the request with *key*."""

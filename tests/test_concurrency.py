@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, CookieJar, TCPConnector, web
+from aiohttp import (
+    ClientError,
+    ClientHandlerType,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    CookieJar,
+    TCPConnector,
+    web,
+)
 
 from aiohttp_cache_middleware import (
     CachedResponse,
@@ -25,6 +35,7 @@ from aiohttp_cache_middleware import (
 )
 from aiohttp_cache_middleware import _flights as flights_module
 from aiohttp_cache_middleware import _middleware as middleware_module
+from aiohttp_cache_middleware import _scope as scope_module
 from aiohttp_cache_middleware import _tee as tee_module
 from aiohttp_cache_middleware._keep import Keeper
 from aiohttp_cache_middleware._model import Entry
@@ -662,6 +673,38 @@ async def test_redirects_that_lead_to_each_other_do_not_wait_for_each_other(orig
     asking = [asyncio.ensure_future(ask(session, origin.url(path))) for path in ("/page", "/other")]
     assert {one.body for one in await soon(asyncio.gather(*asking))} == {b"the page"}
     assert flying(session) == 0
+
+
+async def test_a_limit_in_front_that_counts_who_waits_for_a_redirect(origin: Origin, make: Make) -> None:
+    one_at_a_time = asyncio.Lock()
+
+    async def limit(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        async with one_at_a_time:
+            return await handler(request)
+
+    origin.text("/", "go on", 302, Location="/end")
+    session = make(middlewares=[limit])
+    asking = [asyncio.ensure_future(ask(session, origin.url())) for _ in range(5)]
+    assert {one.body for one in await soon(asyncio.gather(*asking))} == {b"/end #1"}
+    assert flying(session) == 0
+
+
+async def test_who_waits_for_a_redirect_gives_up_unless_the_next_request_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Clock()
+    monkeypatch.setattr(scope_module, "clock", now)
+    scope = scope_module.RequestScope()
+    hop = scope_module.Hop(object(), "key", "tag", flights_module.Flights().lead("key", lambda: None))
+    scope.arrive(hop)
+    now.advance(60)
+    assert hop.hurry()  # it has not been followed yet
+    for _ in range(2):
+        scope.follow()
+        assert hop.hurry()
+        now.advance(scope_module.FOLLOWING_PATIENCE)
+        assert not hop.hurry()
+        scope.goes_on()
+        assert hop.hurry()
+        scope.arrive(scope_module.Hop(object(), "next", "tag", flights_module.Flights().lead("next", lambda: None)))
 
 
 # Across processes
