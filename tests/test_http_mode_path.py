@@ -342,6 +342,25 @@ async def test_the_origin_s_raw_fields_may_be_anything(http: ClientSession) -> N
         assert hit.headers["ETag"] == first.headers["ETag"]
 
 
+async def test_what_came_without_a_date_gets_that_of_its_receipt(http: ClientSession, clock: Clock) -> None:
+    """RFC 9110 §6.6.1."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 1\r\n\r\nx")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        assert "Date" not in (await ask(http, url)).headers
+        for method in ("GET", "HEAD"):
+            clock.advance(5)
+            hit = await ask(http, url, method)
+            assert (hit.from_cache, hit.headers.getall("Date")) == (True, [date(T0)])
+            assert (b"Date", date(T0).encode()) in hit.raw_headers
+
+
 async def test_set_cookie_of_a_hit_is_shown_and_leaves_the_jar_alone(http: ClientSession, origin: Origin) -> None:
     origin.text("/x", "x", Cache_Control="max-age=60", Set_Cookie="a=b")
     await ask(http, origin.url("/x"))

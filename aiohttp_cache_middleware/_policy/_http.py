@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from email.utils import formatdate
+
+from multidict import istr
 
 from .._model import Header, OriginResponse, Request, Rules, StoredResponse
 from . import _explaining
@@ -54,6 +57,8 @@ __all__ = [
 
 SHOWN_ON_GATEWAY_TIMEOUT: tuple[Header, ...] = (("Cache-Status", f"{CACHE_NAME}; detail=only-if-cached"),)
 """Such a 504 is neither a hit nor forwarded (RFC 9211 §2)."""
+
+_DATE = istr("Date")  # looked up in every hit: an istr is found in half the time
 
 
 def passes_through(request: Request, rules: Rules) -> Forward | None:
@@ -117,7 +122,11 @@ def freshened_by_head(
 
 
 def shown_on_reuse(reuse: Reuse, now: float, *, validated: bool = False, collapsed: bool = False) -> tuple[Header, ...]:
-    """Give ``Age`` (§5.1) and ``Cache-Status`` (RFC 9211) of a reused response."""
+    """
+    Give ``Age`` (§5.1) and ``Cache-Status`` (RFC 9211) of a reused response.
+
+    One that came without ``Date`` shows when it was received (RFC 9110 §6.6.1).
+    """
     status = cache_status(
         forward=reuse.forward,
         forward_status=(PARTIAL if reuse.forward == "partial" else 304) if validated else None,
@@ -126,7 +135,8 @@ def shown_on_reuse(reuse: Reuse, now: float, *, validated: bool = False, collaps
         collapsed=collapsed,
     )
     age = str(min(int(reuse.age), GREATEST_DELTA))
-    return (("Age", age), ("Cache-Status", status))
+    date = () if _DATE in reuse.stored.fields else (("Date", formatdate(reuse.stored.response_time, usegmt=True)),)
+    return (("Age", age), ("Cache-Status", status), *date)
 
 
 def shown_on_forward(
