@@ -356,6 +356,18 @@ RANGES = [
         TEN,
         Exchange(asks={"Range": "bytes=10-"}, hit=True, status=416, text="", shows={"Content-Range": "bytes */10"}),
     ),
+    *[
+        case(
+            f"RFC 9110 §14.1.2 of nothing, {text}",
+            Exchange(says=FRESH, content=b""),
+            Exchange(asks={"Range": text}, hit=True, status=status, text="", shows={"Content-Range": where}),
+        )
+        for text, status, where in [
+            ("bytes=-5", 200, None),
+            ("bytes=-0", 416, "bytes */0"),
+            ("bytes=0-", 416, "bytes */0"),
+        ]
+    ],
     case("RFC 9110 §13.1.5 If-Range, its tag", TEN, part("bytes=-1", "9", "9-9", If_Range='"a"')),
     case("RFC 9110 §13.1.5 If-Range, another tag", TEN, whole("bytes=-1", If_Range='"b"')),
     case("RFC 9110 §13.1.5 If-Range, a weak tag", TEN, whole("bytes=-1", If_Range='W/"a"')),

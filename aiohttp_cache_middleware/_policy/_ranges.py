@@ -44,7 +44,7 @@ def parse_ranges(value: str, size: int) -> tuple[Range, ...] | None:
 
     Returns:
         What can be satisfied, in the order asked for, ``()`` if nothing can; ``None`` for a field to be ignored:
-        malformed, too many ranges, or ranges that ask for more than twice the body.
+        malformed, too many ranges, ranges that ask for more than twice the body, or the last bytes of an empty one.
     """
     listed = members(value.partition("=")[2])
     if not 0 < len(listed) <= MAX_RANGES:
@@ -56,6 +56,8 @@ def parse_ranges(value: str, size: int) -> tuple[Range, ...] | None:
             return None
         first, last, suffix = match.groups()
         if suffix is not None:
+            if not size and int(suffix):
+                return None  # the last bytes of nothing: satisfied, but by no part that could be described
             start, stop = max(0, size - int(suffix)), size
         else:
             if last and int(last) < int(first):
