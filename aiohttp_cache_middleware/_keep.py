@@ -15,7 +15,7 @@ from ._flights import Flight
 from ._guard import logger
 from ._key import gives_away, stored_request_headers, stored_response_headers, stored_url, url_tag
 from ._model import BodyRef, OriginResponse, StoredResponse, VariantIndex, Vary
-from ._policy import PARTIAL, REDIRECTS, DoNotStore, Store, Storing, selecting_values, selects
+from ._policy import PARTIAL, REDIRECTS, DoNotStore, Store, Storing, names_added, selecting_values, selects
 from ._response import CachedResponse, is_decoded, is_left_unread, raised_read_bufsize, replay, whole_body
 from ._scope import Hop, RequestScope
 from ._tee import MEMORY_LIMIT, NO_ROOM, READ_AHEAD, TOO_LARGE, Capture
@@ -134,7 +134,7 @@ class Keeper:
             self._core.guarded.failed(error)
             may_keep = False
         if may_keep:
-            self._core.guarded.put(stored.key, self._without_ignored(stored), tag=self._tag(exchange))
+            self._core.guarded.put(stored.key, self._renewed(exchange, stored), tag=self._tag(exchange))
         else:
             self._core.guarded.delete(stored.key)
 
@@ -146,7 +146,7 @@ class Keeper:
         hop = Hop(self, exchange.key, self._tag(exchange), flight)
         exchange.scope.arrive(hop)
         if not gives_away(stored.fields, self._core.settings.ignored_params):
-            hop.response = self._without_ignored(stored)
+            hop.response = self._renewed(exchange, stored)
 
     def keep_hops(self, exchange: Exchange, led_to: StoredResponse) -> None:
         """Store the hops that led to a response which is stored."""
@@ -176,6 +176,12 @@ class Keeper:
         return url_tag(exchange.asked.request.url, exchange.secret, self._core.settings.ignored_params)
 
     # --- may it be stored? ---
+
+    def _renewed(self, exchange: Exchange, stored: StoredResponse) -> StoredResponse:
+        """Give what to store of a response that the answer to this request has renewed, perhaps with a new ``Vary``."""
+        stored = self._without_ignored(stored)
+        added = self._selecting_values(exchange, names_added(stored))
+        return stored.replace(vary=tuple(sorted((*stored.vary, *added)))) if added else stored
 
     def _without_ignored(self, stored: StoredResponse) -> StoredResponse:
         ignored = self._core.settings.ignored_params
@@ -228,13 +234,16 @@ class Keeper:
             response_time=origin.response_time,
             created_time=origin.response_time,
             expires_time=storing.expires_time,
-            vary=self._selecting_values(exchange, storing) if storing.vary else (),
+            vary=self._selecting_values(exchange, storing.vary),
             read_bufsize=raised_read_bufsize(response, exchange.request),
         )
 
-    def _selecting_values(self, exchange: Exchange, storing: Store) -> Vary:
+    def _selecting_values(self, exchange: Exchange, names: tuple[str, ...]) -> Vary:
+        """Give what a request says in the fields *names*; those that are ignored select nothing."""
+        if not names:
+            return ()
         ignored = {name.lower() for name in self._core.settings.ignored_params}
-        names = [name for name in storing.vary if name not in ignored]
+        names = tuple([name for name in names if name not in ignored])
         return selecting_values(exchange.asked.request.headers, names, exchange.secret)
 
     # --- the body ---
@@ -303,7 +312,7 @@ class Keeper:
                 self._dropped(arriving, TOO_LATE)
                 return
             exchange.entry = self._lookup.entry(exchange.inquiry)
-            vary = self._selecting_values(exchange, storing) if storing.vary else ()
+            vary = self._selecting_values(exchange, storing.vary)
             self._keep(arriving._replace(template=template.replace(key=exchange.key, vary=vary)), body)
 
         flight.leader = None  # nobody needs to read any more for it to land

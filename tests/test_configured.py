@@ -478,6 +478,26 @@ async def test_a_variant_that_expired_is_revalidated_by_itself(make: Make, origi
         assert origin.seen[-1].headers["If-None-Match"] == f'"{value}"'
 
 
+async def test_a_304_that_names_more_in_vary_lets_that_select(make: Make, origin: Origin, clock: Clock) -> None:
+    """Names that are ignored aside."""
+
+    @origin.on("/a")
+    async def answer(request: web.Request) -> web.Response:
+        if "If-None-Match" in request.headers:
+            return web.Response(status=304, headers={"Vary": "X-One, X-Two, X-Ignored, *"})
+        return web.Response(headers={"Vary": "X-One", "ETag": '"1"'})
+
+    session = make(expire_after=10, ignored_params=["X-Ignored"])
+    asked = {"X-One": "1", "X-Two": "2", "X-Ignored": "3"}
+    await ask(session, origin.url("/a"), headers=asked)
+    clock.advance(10)
+    for headers in (asked, {**asked, "X-Ignored": "4"}):
+        assert await is_hit(session, origin.url("/a"), headers=headers)
+    assert origin.count == 2
+    for headers in ({**asked, "X-One": "2"}, {**asked, "X-Two": "1"}):
+        assert not await is_hit(session, origin.url("/a"), headers=headers)
+
+
 # --- revalidation ---
 
 

@@ -744,6 +744,51 @@ VALIDATING = [
         Exchange(after=9, hit=True, shows={"Age": "9"}),
         validated(after=1),
     ),
+    *[
+        case(
+            f"§3.2, §4.1 a 304 to {method} brings Vary: the response is for the request it answers",
+            varied("1", says=TAGGED),
+            varied("1", after=11, method=method, **VALIDATED, says=VARY, shows={"Vary": "Foo"}),
+            varied("1", hit=True, text="#1"),
+            varied("2", says=VARY, text="#4"),
+            varied("2", hit=True, text="#4"),
+        )
+        for method in ("GET", "HEAD")
+    ],
+    case(
+        "§3.2, §4.1 a 304 names another field in Vary",
+        varied("1", says={**TAGGED, "Vary": "Foo"}),
+        validated(asks={"Foo": "1", "Bar": "1"}, says={**FRESH, "Vary": "Bar"}),
+        Exchange(asks={"Foo": "1", "Bar": "1"}, hit=True, text="#1"),
+        Exchange(asks={"Foo": "1", "Bar": "2"}, text="#4"),
+    ),
+    case(
+        "§3.2, §4.1 a 304 names none: what selected still does",
+        varied("1", says={**TAGGED, "Vary": "Foo"}),
+        varied("1", after=11, **VALIDATED, says=FRESH),
+        varied("1", hit=True, text="#1", shows={"Vary": "Foo"}),
+        varied("2", text="#4"),
+    ),
+    case(
+        "§3.2, §4.1 a 304 to the caller's condition brings Vary",
+        varied("1", says=TAGGED),
+        Exchange(after=11, asks={"Foo": "2", "If-None-Match": '"a"'}, code=304, says={**VARY, "ETag": '"a"'}),
+        varied("2", hit=True, text="#1"),
+        varied("1", text="#4"),
+    ),
+    case(
+        "§3.2, §4.1 a HEAD brings Vary",
+        varied("1", says=TAGGED),
+        varied("1", after=11, method="HEAD", says={**VARY, "ETag": '"a"'}),
+        varied("1", hit=True, text="#1"),
+        varied("2", text="#4"),
+    ),
+    case(
+        "§4.1 a 304 with Vary: * is shown and ends the stored one",
+        Exchange(says=TAGGED),
+        validated(says={**FRESH, "Vary": "*"}, text="#1"),
+        Exchange(text="#3", sees={"If-None-Match": None}),
+    ),
     case(
         "§4.3.3 a full answer replaces it",
         Exchange(says=TAGGED),

@@ -27,7 +27,7 @@ from ._outcomes import (
     Storing,
     ToOrigin,
 )
-from ._selecting import selecting_values, selects
+from ._selecting import names_added, selecting_values, selects
 
 
 class Policy(Protocol):
@@ -147,6 +147,7 @@ __all__ = [
     "Store",
     "Storing",
     "ToOrigin",
+    "names_added",
     "policy_for",
     "selecting_values",
     "selects",

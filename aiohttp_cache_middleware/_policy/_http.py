@@ -29,6 +29,7 @@ from ._outcomes import (
     Storing,
     ToOrigin,
 )
+from ._selecting import vary_names
 from ._storing import STORABLE_METHODS, may_store
 from ._validation import forbids_storing, freshen, freshen_from_head, freshened_by_304, selected_by_304
 
@@ -100,8 +101,8 @@ def may_store_hop(request: Request, response: OriginResponse, rules: Rules, now:
 
 
 def may_keep(stored: StoredResponse) -> bool:
-    """Tell whether *stored* may stay after it was freshened: not if the 304 said no-store (§5.2.2.5)."""
-    return not forbids_storing(stored)
+    """Tell whether *stored* may stay after it was freshened: not if the 304 said no-store (§5.2.2.5) or ``Vary: *``."""
+    return not forbids_storing(stored) and vary_names(stored.fields) is not None
 
 
 def freshened_by_answer(

@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from multidict import MultiMapping, istr
 
-from .._model import OriginResponse, Request, Vary
+from .._model import OriginResponse, Request, StoredResponse, Vary
 from ._fields import cache_control, combined, members
 
 ABSENT = b""
@@ -45,6 +45,12 @@ def selecting_names(request: Request, response: OriginResponse) -> tuple[str, ..
     if _COOKIE in request.headers and "private" in cache_control(response.fields).names:
         names.add("cookie")
     return tuple(sorted(names))
+
+
+def names_added(stored: StoredResponse) -> tuple[str, ...]:
+    """Give the names in the ``Vary`` of *stored* that it is not selected by yet: an update has brought them (§3.2)."""
+    known = {name for name, _ in stored.vary}
+    return tuple(sorted(_names_in_vary(stored.fields) - {"*"} - known))
 
 
 def _names_in_vary(fields: MultiMapping[str]) -> set[str]:
