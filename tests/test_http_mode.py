@@ -237,6 +237,15 @@ REQUESTS = [
         Exchange(says=TAGGED),
         directive("only-if-cached", after=11, status=504, reaches=0),
     ),
+    *[
+        case(
+            f"§5.2.1.7 only-if-cached, {method}",
+            STORED,
+            directive("only-if-cached", method=method, body=b"x", status=504, reaches=0),
+            Exchange(hit=True, text="#1"),
+        )
+        for method in ("POST", "DELETE", "OPTIONS")
+    ],
     case("§5.4 Pragma: no-cache", STORED, Exchange(asks={"Pragma": "no-cache"}, text="#2")),
     case(
         "§5.4 Pragma beside Cache-Control",

@@ -12,7 +12,7 @@ from . import _explaining
 from ._answering import answer_to
 from ._cache_status import CACHE_NAME, cache_status
 from ._combining import completed, completes, freshened_by_part, to_keep
-from ._decision import decide
+from ._decision import decide, request_directives
 from ._fields import GREATEST_DELTA
 from ._freshness import current_age
 from ._invalidation import invalidated_urls
@@ -63,8 +63,14 @@ _DATE = istr("Date")  # looked up in every hit: an istr is found in half the tim
 
 
 def passes_through(request: Request, rules: Rules) -> Forward | None:
-    """Tell whether *request* goes to the origin whatever is stored, by its method (§4)."""
+    """
+    Tell whether *request* goes to the origin whatever is stored, by its method (§4).
+
+    One that says only-if-cached does not: `decide` refuses it (§5.2.1.7).
+    """
     if request.method in STORABLE_METHODS and request.method in rules.allowed_methods:
+        return None
+    if request_directives(request).only_if_cached:
         return None
     return Forward(may_be_stored=False, forward="method", why=f"method {request.method}")
 
