@@ -1013,6 +1013,14 @@ SHOWN = [
         ),
     ),
     case(
+        "RFC 9211 §2.5 a validation after which it is not kept",
+        Exchange(says=TAGGED),
+        validated(
+            says={"Cache-Control": "max-age=10, no-store"},
+            shows={"Cache-Status": "aiohttp_cache_middleware; fwd=stale; fwd-status=304; ttl=10"},
+        ),
+    ),
+    case(
         "RFC 9211 §2.2 why it was forwarded",
         Exchange(method="POST", shows={"Cache-Status": "aiohttp_cache_middleware; fwd=method; fwd-status=200"}),
         directive("no-store", shows={"Cache-Status": "aiohttp_cache_middleware; fwd=bypass; fwd-status=200"}),

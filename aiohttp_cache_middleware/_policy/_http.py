@@ -138,7 +138,7 @@ def shown_on_reuse(reuse: Reuse, now: float, *, validated: bool = False, collaps
         forward=reuse.forward,
         forward_status=(PARTIAL if reuse.forward == "partial" else 304) if validated else None,
         ttl=reuse.stored.expires_time - now,
-        stored=validated,
+        stored=validated and may_keep(reuse.stored),
         collapsed=collapsed,
     )
     age = str(min(int(reuse.age), GREATEST_DELTA))
