@@ -26,7 +26,7 @@ class Exchange:
         entry: What stood under its key when that was looked up.
         has_waited: Whether it has waited for another request's response, which it does once.
         waited_in_vain: Whether that response was still under way when waiting for it had become too long.
-        is_collapsed: Whether another request brought what answers it (RFC 9211 §2.7).
+        is_collapsed: Whether another request brought what answers it (RFC 9211 §2.6).
         is_background: Whether it is a refresh of ours that no caller waits for.
     """
 

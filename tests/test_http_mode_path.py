@@ -144,7 +144,7 @@ async def test_a_304_that_names_another_response_is_followed_by_a_whole_answer(
     assert await (await ask(http, origin.url("/x"))).text() == "new"
 
 
-# --- many at once: RFC 5861 §3, RFC 9211 §2.7 ---
+# --- many at once: RFC 5861 §3, RFC 9211 §2.6 ---
 
 
 async def test_one_refresh_at_a_time_while_stale(http: ClientSession, origin: Origin, clock: Clock) -> None:
@@ -208,6 +208,28 @@ async def test_who_waits_for_an_identical_request_is_told(http: ClientSession, o
         "aiohttp_cache_middleware; fwd=uri-miss; fwd-status=200; stored",
     ]
     assert origin.count == 1
+
+
+async def test_who_waits_for_what_must_be_validated_is_told(http: ClientSession, origin: Origin) -> None:
+    """RFC 9211 §2.6: he had to ask for himself."""
+    may_answer = asyncio.Event()
+
+    @origin.on("/x")
+    async def answer(request: web.Request) -> web.Response:
+        await may_answer.wait()
+        status = 304 if "If-None-Match" in request.headers else 200
+        return web.Response(status=status, headers={"Cache-Control": "no-cache", "ETag": '"a"'})
+
+    asking = [asyncio.create_task(ask(http, origin.url("/x"))) for _ in range(2)]
+    while not origin.count:
+        await asyncio.sleep(0)
+    may_answer.set()
+    statuses = [one.headers["Cache-Status"].partition("; ttl")[0] for one in await asyncio.gather(*asking)]
+    assert statuses == [
+        "aiohttp_cache_middleware; fwd=uri-miss; fwd-status=200; stored",
+        "aiohttp_cache_middleware; fwd=stale; fwd-status=304; stored; collapsed=?0",
+    ]
+    assert origin.count == 2
 
 
 # --- an origin that fails: RFC 5861 §4 ---
