@@ -26,6 +26,9 @@ UNCACHEABLE_MEMORY = 10.0
 UNCACHEABLE_KEYS = 4096
 """Keys remembered so."""
 
+INVALIDATED_URLS = 4096
+"""URLs remembered of which what was under way is out of date."""
+
 ELSEWHERE_PATIENCE = 2.0
 """Seconds for which a process waits for what another one is fetching."""
 
@@ -146,6 +149,7 @@ class Flights:
     def __init__(self) -> None:
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = weakref.WeakKeyDictionary()
         self._uncacheable: OrderedDict[str, float] = OrderedDict()
+        self._invalidated: OrderedDict[str, float] = OrderedDict()
         self._waits_elsewhere_from = 0.0  # monotonic time before which nobody waits for another process
 
     def get(self, key: str) -> Flight | None:
@@ -186,6 +190,18 @@ class Flights:
     def note_cacheable(self, key: str) -> None:
         """Forget what `note_uncacheable` noted."""
         self._uncacheable.pop(key, None)
+
+    def note_invalidated(self, tag: str) -> None:
+        """Remember that an unsafe request has changed what the URL of *tag* has: what is under way may be older."""
+        self._invalidated.pop(tag, None)  # as in `note_uncacheable`
+        self._invalidated[tag] = clock()
+        while len(self._invalidated) > INVALIDATED_URLS:
+            self._invalidated.popitem(last=False)
+
+    def is_outdated(self, flight: Flight, tag: str) -> bool:
+        """Tell whether the URL of *tag* has been invalidated since *flight* started."""
+        moment = self._invalidated.get(tag)
+        return moment is not None and flight.started <= moment
 
     async def wait_elsewhere(self, store: GuardedStore, key: str) -> bool:
         """

@@ -48,6 +48,7 @@ REJECTED = "rejected by filter_fn"
 TOO_LATE = "the store takes too long to open"
 GIVES_AWAY = "it leads to a URL with an ignored parameter"
 USELESS_PART = "a part of no use beside what is stored"
+OUTDATED = "an unsafe request has been answered since it was asked for"
 
 UNCACHEABLE = frozenset({TOO_LARGE, NO_ROOM, REJECTED, "the store did not accept it"})
 """Why a response was not stored that the next one will not be stored for either."""
@@ -126,15 +127,18 @@ class Keeper:
         for key in chosen if variants else [exchange.key]:
             self._core.guarded.delete(key)
 
-    def renew(self, exchange: Exchange, stored: StoredResponse) -> None:
-        """Store a response again that the origin has renewed; it has a validator, so it never becomes useless."""
+    def renew(self, exchange: Exchange, stored: StoredResponse, flight: Flight) -> None:
+        """Store a response again that *flight* has renewed; it has a validator, so it never becomes useless."""
+        tag = self.tag(exchange)
+        if self._core.flights.is_outdated(flight, tag):
+            return
         try:
             may_keep = self._core.policy.may_keep(stored)
         except Exception as error:  # noqa: BLE001 (the first rule)
             self._core.guarded.failed(error)
             may_keep = False
         if may_keep:
-            self._core.guarded.put(stored.key, self._renewed(exchange, stored), tag=self._tag(exchange))
+            self._core.guarded.put(stored.key, self._renewed(exchange, stored), tag=tag)
         else:
             self._core.guarded.delete(stored.key)
 
@@ -143,7 +147,7 @@ class Keeper:
         if exchange.scope is None:  # nobody will tell
             flight.land(stored=False)
             return
-        hop = Hop(self, exchange.key, self._tag(exchange), flight)
+        hop = Hop(self, exchange.key, self.tag(exchange), flight)
         exchange.scope.arrive(hop)
         if not gives_away(stored.fields, self._core.settings.ignored_params):
             hop.response = self._renewed(exchange, stored)
@@ -171,7 +175,7 @@ class Keeper:
         verdict = self._ask_filter(response)
         return verdict if isinstance(verdict, bool) else await verdict
 
-    def _tag(self, exchange: Exchange) -> str:
+    def tag(self, exchange: Exchange) -> str:
         """Give what groups the entries of the request's URL."""
         return url_tag(exchange.asked.request.url, exchange.secret, self._core.settings.ignored_params)
 
@@ -360,6 +364,10 @@ class Keeper:
 
     def _place(self, arriving: Arriving, body: bytes | BodySpool) -> None:
         exchange, template, storing, flight, hops = arriving
+        tag = self.tag(exchange)
+        if self._core.flights.is_outdated(flight, tag):
+            self._refused(arriving, body, OUTDATED)
+            return
         new, existing = self._beside_stored(exchange, template.replace(body=_described(body)))
         if new is None:
             self._refused(arriving, body, USELESS_PART)
@@ -370,10 +378,10 @@ class Keeper:
         for key, entry in placement.puts:
             if isinstance(entry, StoredResponse):
                 accepted = self._core.guarded.put(
-                    key, entry, tag=self._tag(exchange), is_kept_stale=storing.worth_keeping_stale, spool=spool
+                    key, entry, tag=tag, is_kept_stale=storing.worth_keeping_stale, spool=spool
                 )
             elif accepted:
-                accepted = self._core.guarded.put(key, entry, tag=self._tag(exchange))
+                accepted = self._core.guarded.put(key, entry, tag=tag)
         for key in placement.deletes:
             self._core.guarded.delete(key)
         if not accepted:
@@ -415,7 +423,7 @@ class Keeper:
         flight: Flight,
     ) -> None:
         """Keep a redirect in hand until it is known whether it was followed, and to what."""
-        hop = Hop(self, exchange.key, self._tag(exchange), flight)
+        hop = Hop(self, exchange.key, self.tag(exchange), flight)
         scope.arrive(hop)
         template = self._template(exchange, response, origin, storing)
 

@@ -175,6 +175,8 @@ class Origin:
 
     async def _is_brought_by_another(self, exchange: Exchange, key: str) -> bool:
         flight = self._core.flights.get(key)
+        if flight is not None and self._core.flights.is_outdated(flight, self._keeper.tag(exchange)):
+            return False
         if flight is not None:
             if flight.leads_on and exchange.scope is not None and exchange.scope.holds_hops:
                 return False  # it may lead to where this request comes from, and wait for it in turn
@@ -287,9 +289,9 @@ class Origin:
             tell_listeners_only(response)
             await self._invalidate(exchange, origin)
             if arrival.tampered is None:
-                self._update_by_head(exchange, origin)
+                self._update_by_head(exchange, origin, flight)
                 if origin.status in (PARTIAL, NOT_MODIFIED):
-                    self._update_by_answer(exchange, origin)
+                    self._update_by_answer(exchange, origin, flight)
             storing = self._keeper.receive(exchange, response, origin, flight, arrival.tampered)
             shown = core.policy.shown_on_forward(
                 arrival.decision, origin.status, storing, core.clock(), collapsed=exchange.is_collapsed
@@ -318,7 +320,7 @@ class Origin:
                 elif freshened.redirects_to is not None:
                     self._keeper.hold_renewed_hop(exchange, freshened, arrival.flight)
                 else:
-                    self._keeper.renew(exchange, freshened)
+                    self._keeper.renew(exchange, freshened, arrival.flight)
                     arrival.flight.land(stored=True)
                 hand_over_cookies(arrival.response, replayed)
                 return replayed
@@ -351,7 +353,7 @@ class Origin:
             if replayed is not None:
                 fits = core.settings.max_body_size is None or whole.size <= core.settings.max_body_size
                 if fits:
-                    self._keeper.renew(exchange, whole)
+                    self._keeper.renew(exchange, whole, arrival.flight)
                 arrival.flight.land(stored=fits)
                 hand_over_cookies(response, replayed)
                 return replayed
@@ -382,25 +384,27 @@ class Origin:
             secret = await core.guarded.secret()
             if secret is None:
                 return
-            for key in await core.guarded.tagged(url_tag(url, secret, core.settings.ignored_params)):
+            tag = url_tag(url, secret, core.settings.ignored_params)
+            core.flights.note_invalidated(tag)
+            for key in await core.guarded.tagged(tag):
                 core.guarded.delete(key)
 
-    def _update_by_head(self, exchange: Exchange, origin: OriginResponse) -> None:
+    def _update_by_head(self, exchange: Exchange, origin: OriginResponse, flight: Flight) -> None:
         """Renew or remove the stored responses that the answer to a HEAD speaks of too (RFC 9111 §4.3.5)."""
         core = self._core
         for method in exchange.inquiry.other_methods:
             stored = self._lookup.selected(exchange.inquiry, method)
             renewed, invalid = core.policy.freshened_by_head(stored, origin, exchange.rules, core.clock())
             for one in renewed:
-                self._keeper.renew(exchange, one)
+                self._keeper.renew(exchange, one, flight)
             for one in invalid:
                 core.guarded.delete(one.key)
 
-    def _update_by_answer(self, exchange: Exchange, origin: OriginResponse) -> None:
+    def _update_by_answer(self, exchange: Exchange, origin: OriginResponse, flight: Flight) -> None:
         """Renew what a 206 is a part of (RFC 9111 §3.4), or a 304 to the caller's own condition names (§4.3.4)."""
         core, stored = self._core, self._lookup.selected(exchange.inquiry)
         for one in core.policy.freshened_by_answer(stored, origin, exchange.rules, core.clock()):
-            self._keeper.renew(exchange, one)
+            self._keeper.renew(exchange, one, flight)
 
     def _origin_response(self, response: ClientResponse, request_time: float) -> OriginResponse:
         return OriginResponse(

@@ -232,6 +232,44 @@ async def test_who_waits_for_what_must_be_validated_is_told(http: ClientSession,
     assert origin.count == 2
 
 
+@pytest.mark.parametrize("is_stored", [False, True], ids=["a new one", "a validation"])
+async def test_what_was_asked_for_before_a_write_is_not_kept_after_it(
+    http: ClientSession, origin: Origin, clock: Clock, is_stored: bool
+) -> None:
+    """§4.4: the origin may have answered it with what was there before."""
+    may_answer = asyncio.Event()
+    state = "old"
+
+    @origin.on("/x")
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal state
+        if request.method == "PUT":
+            state = "new"
+            return web.Response(status=204)
+        before, fields = state, {"Cache-Control": "max-age=60", "ETag": f'"{state}"'}
+        if before == "old":
+            await may_answer.wait()
+        if request.headers.get("If-None-Match") == fields["ETag"]:
+            return web.Response(status=304, headers=fields)
+        return web.Response(text=before, headers=fields)
+
+    if is_stored:
+        may_answer.set()
+        await ask(http, origin.url("/x"))
+        clock.advance(60)
+        may_answer.clear()
+    asked_before = origin.count
+    early = asyncio.create_task(ask(http, origin.url("/x")))
+    while origin.count == asked_before:
+        await asyncio.sleep(0)
+    await ask(http, origin.url("/x"), "PUT")
+    late = await asyncio.wait_for(ask(http, origin.url("/x")), 4)
+    may_answer.set()
+    assert [await response.text() for response in (await early, late)] == ["old", "new"]
+    hit = await ask(http, origin.url("/x"))
+    assert (hit.from_cache, await hit.text()) == (True, "new")
+
+
 # --- an origin that fails: RFC 5861 §4 ---
 
 
