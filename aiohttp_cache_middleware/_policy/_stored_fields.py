@@ -56,6 +56,18 @@ def updated(stored: StoredResponse, response: OriginResponse, now: float) -> Sto
     )
 
 
+def without_unvalidated(stored: StoredResponse) -> StoredResponse:
+    """Give *stored* without the fields that its ``no-cache="..."`` names (§5.2.2.4); an update brings either."""
+    named = cache_control(stored.fields).no_cache_fields - FOR_ALL_RECIPIENTS
+    if named.isdisjoint([name.lower() for name in stored.fields]):
+        return stored
+    headers = tuple([one for one in stored.headers if one[0].lower() not in named])
+    raw_headers = stored.raw_headers and tuple(
+        [one for one in stored.raw_headers if one[0].decode("latin-1").lower() not in named]
+    )
+    return stored.replace(headers=headers, raw_headers=raw_headers)
+
+
 def _updated_fields(
     stored: StoredResponse, response: OriginResponse
 ) -> tuple[tuple[Header, ...], tuple[RawHeader, ...] | None]:

@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from .._model import Header, OriginResponse, Rules, StoredResponse
 from ._fields import EntityTag, cache_control, date_field, parse_entity_tag, strongly_equal, weakly_equal
 from ._freshness import expires_time
-from ._stored_fields import may_be_sent, updated
+from ._stored_fields import may_be_sent, updated, without_unvalidated
 
 IDENTIFYING = frozenset({"authorization", "cookie"})
 """Selecting fields that tell users apart: one user's variants are not offered for another's request."""
@@ -107,7 +107,7 @@ def freshen(stored: StoredResponse, response: OriginResponse, rules: Rules, now:
     The result has the lifetime that its updated fields state; a 304 that forbids storing makes a result
     that does so too (`forbids_storing`), and may only be shown.
     """
-    renewed = updated(stored, response, now)
+    renewed = without_unvalidated(updated(stored, response, now))
     as_received = OriginResponse(stored.status, renewed.fields, response.request_time, response.response_time)
     return renewed.replace(expires_time=expires_time(as_received, rules, now))
 

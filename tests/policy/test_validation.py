@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiohttp_cache_middleware._model import Expiration, Rules, StoredResponse
+from aiohttp_cache_middleware._model import Expiration, Rules, StoredResponse, encoded
 from aiohttp_cache_middleware._policy._validation import (
     conditions,
     forbids_storing,
@@ -159,6 +159,23 @@ def test_fields_named_by_connection_do_not_update() -> None:
     """§3.1, §3.2."""
     answer = an_answer({"Connection": "X", "X": "2"}, 304, at=T0 + 9)
     assert freshen(kept(("X", "1")), answer, Rules(), T0 + 9).fields["X"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("control", "said"),
+    [
+        pytest.param("max-age=60", {"Cache-Control": 'no-cache="X"'}, id="named by the 304"),
+        pytest.param("max-age=60", {"Cache-Control": 'no-cache="X"', "X": "2"}, id="named and brought by the 304"),
+        pytest.param('max-age=60, no-cache="X"', {"X": "2"}, id="brought by the 304"),
+    ],
+)
+def test_fields_that_no_cache_names_do_not_stay(control: str, said: dict[str, str]) -> None:
+    """§5.2.2.4, §3.2: later requests would get them unvalidated."""
+    stored = a_stored({"Cache-Control": control, "ETag": '"a"', "X": "1", "Y": "1"})
+    stored = stored.replace(raw_headers=encoded(stored.headers))
+    freshened = freshen(stored, an_answer(said, 304), Rules(), T0)
+    assert freshened.fields.keys() & {"X", "Y"} == {"Y"}
+    assert freshened.raw_headers == encoded(freshened.headers)
 
 
 def test_raw_fields_are_updated_alike() -> None:
