@@ -26,7 +26,7 @@ from ._guard import logger
 from ._keep import Keeper
 from ._key import url_tag
 from ._model import OriginResponse, StoredResponse
-from ._policy import PARTIAL, REDIRECTS, Complete, Forward, Reuse, Revalidate, ToOrigin
+from ._policy import CONDITIONS, PARTIAL, REDIRECTS, Complete, Forward, Reuse, Revalidate, ToOrigin
 from ._response import (
     CachedResponse,
     adopt,
@@ -415,6 +415,9 @@ class Origin:
         """Revalidate a response that was handed out stale (RFC 5861 §3); one at a time per key."""
         request = copy.copy(exchange.request)
         request.headers = request.headers.copy()
+        for name in CONDITIONS:
+            # They are about what the caller has: a 304 to them would be taken for one about what is stored.
+            request.headers.popall(name, None)
         background = exchange.in_background(request)
 
         async def refresh() -> None:

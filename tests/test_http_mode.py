@@ -892,6 +892,20 @@ STALE = [
         Exchange(after=11, says=FRESH, hit=True, reaches=1, text="#1"),
         Exchange(hit=True, text="#2"),
     ),
+    case(
+        "RFC 5861 §3 the caller's condition is not about what is stored",
+        Exchange(says={"Cache-Control": "max-age=10, stale-while-revalidate=10"}),
+        Exchange(
+            after=11,
+            asks={"If-Modified-Since": 0, "If-None-Match": '"x"'},
+            says=FRESH,
+            hit=True,
+            reaches=1,
+            text="#1",
+            sees={"If-Modified-Since": None, "If-None-Match": None},
+        ),
+        Exchange(hit=True, text="#2"),
+    ),
     case("RFC 5861 §3 too stale", Exchange(says=SWR), Exchange(after=20, text="#2")),
     case(
         "§5.2.2.2 must-revalidate against stale-while-revalidate",

@@ -12,6 +12,7 @@ from typing import Protocol
 from .._model import Header, OriginResponse, Request, Rules, StoredResponse
 from . import _configured
 from ._configured import REDIRECTS
+from ._fields import CONDITIONS
 from ._outcomes import (
     PARTIAL,
     Answer,
@@ -132,6 +133,7 @@ def policy_for(*, http: bool) -> Policy:
 
 
 __all__ = [
+    "CONDITIONS",
     "PARTIAL",
     "REDIRECTS",
     "Answer",
