@@ -853,6 +853,36 @@ HEAD = [
         Exchange(text="#3"),
     ),
     case(
+        "§4.3.5 HEAD that succeeds invalidates a failure",
+        Exchange(says=FRESH, code=404),
+        Exchange(method="HEAD", asks={"Cache-Control": "no-cache"}),
+        Exchange(text="#3"),
+    ),
+    case(
+        "§4.3.5 HEAD that fails says nothing",
+        Exchange(says=FRESH),
+        Exchange(method="HEAD", asks={"Cache-Control": "no-cache"}, code=403),
+        Exchange(hit=True, text="#1"),
+    ),
+    case(
+        "§4.3.5 HEAD renews a stored part",
+        got("bytes=0-4", "0-4", TAGGED),
+        Exchange(after=11, method="HEAD", says={**TAGGED_FRESH, "X": "2"}, content=b"0123456789"),
+        reused("bytes=1-2", "12", "1-2"),
+    ),
+    *[
+        case(
+            f"§4.3.5 HEAD with another {name} invalidates a stored part",
+            got("bytes=0-4", "0-4", TAGGED_FRESH),
+            Exchange(method="HEAD", says=says, content=content),
+            got("bytes=0-4", "0-4", TAGGED_FRESH),
+        )
+        for name, says, content in [
+            ("tag", {"ETag": '"b"'}, b"0123456789"),
+            ("length", {"ETag": '"a"'}, b"012345678"),
+        ]
+    ],
+    case(
         "§4.3.5 HEAD speaks of the variant it would have got",
         varied("1", says={**VARY, "ETag": '"1"'}),
         varied("2", method="HEAD", says={**VARY, "ETag": '"2"'}),

@@ -9,6 +9,8 @@ from multidict import CIMultiDict
 from .._model import Header, OriginResponse, Rules, StoredResponse
 from ._fields import EntityTag, cache_control, date_field, parse_entity_tag, strongly_equal, weakly_equal
 from ._freshness import expires_time
+from ._outcomes import PARTIAL
+from ._ranges import content_range
 from ._stored_fields import may_be_sent, updated, without_unvalidated
 
 IDENTIFYING = frozenset({"authorization", "cookie"})
@@ -140,16 +142,16 @@ def freshen_from_head(
     stored: StoredResponse, response: OriginResponse, rules: Rules, now: float
 ) -> StoredResponse | None:
     """
-    Tell what a response to HEAD makes of the stored response to GET of the same URL.
+    Tell what a response to HEAD makes of the stored response to GET of the same URL, whole or in part.
 
     Returns:
         *stored*, renewed, if a 200 has the same validators and length; itself if the status says nothing about
-        it; ``None`` if it is another representation by now, or gone.
+        it; ``None`` if it is another representation by now, or gone, or not gone any more.
     """
     if response.status in (404, 410):
         return None
-    if response.status != stored.status:
-        return stored
+    if response.status != stored.status and not (response.status == 200 and stored.status == PARTIAL):
+        return None if response.status == 200 else stored
     theirs, ours = response.fields, stored.fields
     tag = parse_entity_tag(theirs.get("ETag"))
     own_tag = parse_entity_tag(ours.get("ETag"))
@@ -165,5 +167,8 @@ def freshen_from_head(
 
 
 def _length(stored: StoredResponse) -> str | None:
-    """Give the length that GET stated, else that of a body which was not decoded."""
+    """Give the length that GET stated, of the whole, else that of a body which was not decoded."""
+    part = content_range(stored.fields) if stored.status == PARTIAL else None
+    if part is not None:
+        return str(part.complete)
     return stored.fields.get("Content-Length") or (None if "Content-Encoding" in stored.fields else str(stored.size))
