@@ -210,7 +210,7 @@ def _with_selected(case: _Case) -> Reuse | ToOrigin:
     """Go through the conditions of §4 for a response that fits the request."""
     why: str | None
     if why := only_the_origin_can_tell(case.request, case.stored):
-        return Forward(may_be_stored="Range" not in case.request.headers, forward="partial", why=why)
+        return Forward(may_be_stored="Range" not in case.request.headers, forward="request", why=why)
     if why := _must_be_validated(case):
         return _validated(case, why, "request" if _by_request(case) else "stale")
     if is_fresh(case.stored, case.now):
