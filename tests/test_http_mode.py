@@ -959,6 +959,20 @@ STALE = [
         directive("stale-if-error=5", after=1, code=500),
     ),
     case(
+        "RFC 5861 §4, RFC 9211 §2.2 a fresh one that the request does not accept",
+        Exchange(says=SIE),
+        directive(
+            "max-age=0",
+            after=1,
+            code=500,
+            status=200,
+            hit=True,
+            reaches=1,
+            text="#1",
+            shows={"Cache-Status": "aiohttp_cache_middleware; fwd=request; ttl=9"},
+        ),
+    ),
+    case(
         "RFC 5861 §4 the connection breaks",
         Exchange(says=SIE),
         Exchange(after=11, code=0, status=200, hit=True, reaches=2, text="#1", shows={"Age": "11"}),

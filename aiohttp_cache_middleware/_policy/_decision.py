@@ -279,7 +279,7 @@ def _validated(case: _Case, why: str, forward: Why) -> Forward | Revalidate:
 
     The caller's own conditional request goes out as it is: the answer, perhaps a 304, is for him (§4.3.2).
     """
-    fallback = _fallback(case)
+    fallback = _fallback(case, forward)
     # Only what might be stored is asked for with a fallback at hand.
     may_be_stored = fallback is not None or may_store_answer_to(case.request, case.rules)
     if is_conditional(case.request):
@@ -291,7 +291,7 @@ def _validated(case: _Case, why: str, forward: Why) -> Forward | Revalidate:
     return Forward(fallback, may_be_stored, forward, f"{why}; no validator")
 
 
-def _fallback(case: _Case) -> Reuse | None:
+def _fallback(case: _Case, forward: Why) -> Reuse | None:
     """
     Give what may be served if the origin fails: RFC 5861 §4, or our option of the same name.
 
@@ -307,4 +307,4 @@ def _fallback(case: _Case) -> Reuse | None:
     stale_for = staleness(case.stored, case.now)
     if allowed <= 0 or stale_for > allowed:
         return None
-    return case.reuse(f"RFC 5861 §4 stale-if-error, stale for {max(0.0, stale_for):.0f} s", forward="stale")
+    return case.reuse(f"RFC 5861 §4 stale-if-error, stale for {max(0.0, stale_for):.0f} s", forward=forward)
