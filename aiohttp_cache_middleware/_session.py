@@ -137,18 +137,25 @@ def _build(cache: CacheMiddleware, own: bool, options: dict[str, Any]) -> Client
 def _seeing_their_own_context(trace_config: TraceConfig) -> TraceConfig:
     """Let the caller's TraceConfig see the context that he passed inside `CacheOptions`, as without us."""
     make_context = trace_config.trace_config_ctx
+    if not isinstance(make_context, _OwnContext):  # once, however many sessions it serves
+        trace_config.trace_config_ctx = _OwnContext(make_context)  # type: ignore[method-assign]
+    return trace_config
 
-    def unwrapped(trace_request_ctx: object = None) -> Any:
+
+class _OwnContext:
+    """A `TraceConfig.trace_config_ctx` that is given what stands inside `CacheOptions`."""
+
+    def __init__(self, make_context: Callable[..., Any]) -> None:
+        self._make_context = make_context
+
+    def __call__(self, trace_request_ctx: object = None) -> Any:
         own = trace_request_ctx if isinstance(trace_request_ctx, CacheOptions) else None
         said = merged(own, active_block())
         if said is not None and (own is not None or trace_request_ctx is None):
             trace_request_ctx = said.trace_request_ctx
         while isinstance(trace_request_ctx, CacheOptions):
             trace_request_ctx = trace_request_ctx.trace_request_ctx
-        return make_context(trace_request_ctx=trace_request_ctx)
-
-    trace_config.trace_config_ctx = unwrapped  # type: ignore[method-assign]
-    return trace_config
+        return self._make_context(trace_request_ctx=trace_request_ctx)
 
 
 class _ClosingConnector(TCPConnector):

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import os
+import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -202,6 +203,17 @@ async def test_one_own_trace_config_may_serve_several_sessions(
         session = make(tmp_path / name, trace_configs=[trace_config])
         await ask(session, origin.url("/a"), trace_request_ctx=CacheOptions(trace_request_ctx=name))
     assert contexts == ["one", "end", "two", "end"]
+
+
+async def test_one_own_trace_config_may_serve_any_number_of_sessions(origin: Origin) -> None:
+    contexts: list[object] = []
+    trace_config = recording(contexts)
+    cache = CacheMiddleware(store=MemoryStore())
+    for _ in range(sys.getrecursionlimit()):
+        await make_cached_session(cache=cache, trace_configs=[trace_config]).close()
+    async with make_cached_session(cache=cache, trace_configs=[trace_config]) as session:
+        await ask(session, origin.url("/a"), trace_request_ctx=CacheOptions(trace_request_ctx="mine"))
+    assert contexts == ["mine", "end"]
 
 
 class Mine(ClientResponse):
