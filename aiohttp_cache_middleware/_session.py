@@ -137,7 +137,8 @@ def _build(cache: CacheMiddleware, own: bool, options: dict[str, Any]) -> Client
 def _seeing_their_own_context(trace_config: TraceConfig) -> TraceConfig:
     """Let the caller's TraceConfig see the context that he passed inside `CacheOptions`, as without us."""
     make_context = trace_config.trace_config_ctx
-    if not isinstance(make_context, _OwnContext):  # once, however many sessions it serves
+    # Once, however many sessions it serves; one of ours takes the options themselves.
+    if not isinstance(make_context, _OwnContext) and not isinstance(trace_config, CacheTraceConfig):
         trace_config.trace_config_ctx = _OwnContext(make_context)  # type: ignore[method-assign]
     return trace_config
 

@@ -216,6 +216,16 @@ async def test_one_own_trace_config_may_serve_any_number_of_sessions(origin: Ori
     assert contexts == ["mine", "end"]
 
 
+async def test_a_trace_config_of_ours_takes_options_wherever_else_it_serves(origin: Origin) -> None:
+    cache = CacheMiddleware(store=MemoryStore())
+    caching = cache_trace_config(cache=cache)
+    async with make_cached_session(cache=cache, trace_configs=[caching]) as session:
+        await ask(session, origin.url("/a"))
+    async with ClientSession(trace_configs=[caching]) as session:
+        assert await is_hit(session, origin.url("/a"))
+        assert not await is_hit(session, origin.url("/a"), trace_request_ctx=CacheOptions(refresh=True))
+
+
 class Mine(ClientResponse):
     """A response class of the caller's."""
 
