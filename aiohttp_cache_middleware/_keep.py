@@ -353,9 +353,9 @@ class Keeper:
             return True
         try:
             verdict = self._core.settings.filter_fn(response)
+            return _awaited(verdict) if inspect.isawaitable(verdict) else bool(verdict)
         except Exception:  # noqa: BLE001 (whatever a filter of the caller's raises)
             return _filter_failed()
-        return _awaited(verdict) if inspect.isawaitable(verdict) else bool(verdict)
 
     def _refused(self, arriving: Arriving, body: bytes | BodySpool, why: str) -> None:
         if not isinstance(body, bytes):

@@ -312,6 +312,26 @@ async def test_a_filter_that_raises_means_do_not_cache(
     assert "oops" in caplog.text
 
 
+class Undecided:
+    """A verdict that is neither true nor false, as the arrays of numpy are."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+
+@FILTER_KINDS
+@pytest.mark.parametrize("when", ["storing", "reading"])
+async def test_a_verdict_that_is_neither_true_nor_false_means_do_not_cache(
+    make: Make, origin: Origin, kind: Callable[..., Any], when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = make(filter_fn=kind(lambda response: Undecided() if response.from_cache is (when == "reading") else True))
+    for _ in range(2):
+        response = await ask(session, origin.url("/a"))
+        await settle()
+    assert (response.from_cache, await response.text()) == (False, "/a #2")
+    assert "filter_fn failed" in caplog.text
+
+
 async def test_the_filter_may_use_what_aiohttp_offers(make: Make, origin: Origin) -> None:
     async def wanted(response: CachedResponse) -> bool:
         return bool((await response.json())["ok"]) and response.status == 200 and response.url.path == "/a"
