@@ -130,10 +130,10 @@ def _parse_names(name: str, value: object) -> frozenset[str]:
         return frozenset()
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         _refuse(TypeError, name, value, "a collection of names")
-    names = frozenset(value)
+    names = list(value)
     if not all(isinstance(one, str) for one in names):
         _refuse(TypeError, name, value, "names that are strings")
-    return names
+    return frozenset(names)
 
 
 def _parse_methods(name: str, value: object) -> frozenset[str]:
