@@ -571,6 +571,21 @@ async def test_both_validators_are_sent(make: Make, origin: Origin, clock: Clock
     assert origin.seen[1].headers["If-Modified-Since"] == "Sun, 06 Nov 1994 08:49:37 GMT"
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS"])
+async def test_a_method_that_knows_no_304_is_asked_anew(make: Make, origin: Origin, clock: Clock, method: str) -> None:
+    @origin.on("/a")
+    async def answer(request: web.Request) -> web.Response:
+        is_unchanged = request.headers.get("If-None-Match") == '"1"'  # RFC 9110 §13.1.2: then nothing is done
+        return web.Response(status=412 if is_unchanged else 200, text="done", headers={"ETag": '"1"'})
+
+    session = make(allowed_methods=(method,), expire_after=10)
+    await ask(session, origin.url("/a"), method)
+    clock.advance(10)
+    response = await ask(session, origin.url("/a"), method)
+    assert (response.status, response.from_cache, await response.text()) == (200, False, "done")
+    assert await is_hit(session, origin.url("/a"), method)
+
+
 async def test_a_changed_resource_takes_the_place_of_the_old(make: Make, origin: Origin, clock: Clock) -> None:
     @origin.on("/a")
     async def answer(request: web.Request) -> web.Response:

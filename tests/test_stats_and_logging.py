@@ -105,7 +105,7 @@ async def test_each_decision_is_one_line(
     assert all(len(one) == 1 for one in logged), logged
     assert [one[0].split(",")[0] for one in decisions] == ["Forward", "Reuse", "Forward", "Reuse", "Forward"]
     assert decisions[2][0] == "Forward, refresh was asked for"
-    assert decisions[4][0] == "Forward, expired, has no validator"
+    assert decisions[4][0] == "Forward, expired, can't be validated"
     assert all(one[0].startswith(f"GET {url}: ") for one in logged)
     assert all(len(one[0].partition(", ")[2]) > 3 for one in decisions)  # each says why
 

@@ -34,6 +34,9 @@ DEFAULT_CODES = frozenset({200})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Status codes that aiohttp follows."""
 
+VALIDATED_METHODS = frozenset({"GET", "HEAD"})
+"""Methods that a 304 answers; to others a condition that fails is a 412, and nothing is done (RFC 9110 §13.2.2)."""
+
 _RANGE = istr("Range")
 _ETAG, _LAST_MODIFIED = istr("ETag"), istr("Last-Modified")
 _NEVER = Expiration()
@@ -65,7 +68,7 @@ def decide(request: Request, stored: Sequence[StoredResponse], rules: Rules, now
     fallback = _fallback(newest, rules, now)
     if conditions := validators(newest):
         return Revalidate((newest,), conditions, fallback)
-    why = "refresh was asked for" if rules.refresh else "expired, has no validator"
+    why = "refresh was asked for" if rules.refresh else "expired, can't be validated"
     return Forward(fallback, forward="request" if rules.refresh else "stale", why=why)
 
 
@@ -112,6 +115,8 @@ def is_fresh(stored: StoredResponse, now: float) -> bool:
 
 def validators(stored: StoredResponse) -> tuple[Header, ...]:
     """Give the conditional fields that validate *stored* (RFC 9110 §13.1.2, §13.1.3)."""
+    if stored.method not in VALIDATED_METHODS:
+        return ()
     fields = stored.fields
     conditions: list[Header] = []
     if (etag := fields.get(_ETAG)) and may_be_sent(etag):
@@ -129,10 +134,11 @@ def may_store(request: Request, response: OriginResponse, rules: Rules, now: flo
     if expires_time <= now:
         return DoNotStore("expire_after leaves it no lifetime")
     has_validator = _ETAG in response.fields or _LAST_MODIFIED in response.fields
+    can_be_validated = has_validator and request.method in VALIDATED_METHODS
     return Store(
         expires_time,
         selecting_names(request, response),
-        worth_keeping_stale=has_validator or rules.stale_if_error > 0,
+        worth_keeping_stale=can_be_validated or rules.stale_if_error > 0,
     )
 
 
@@ -251,7 +257,7 @@ def _of_stored(stored: StoredResponse, rules: Rules, now: float) -> Iterator[Fin
     if is_fresh(stored, now):
         return
     conditions = validators(stored)
-    detail = str(dict(conditions)) if conditions else "no validator"
+    detail = str(dict(conditions)) if conditions else f"no validator for {stored.method}"
     yield Finding("§4.3.1", "it can be validated", bool(conditions), detail)
     stands_in = _fallback(stored, rules, now) is not None
     yield Finding("options", "it stands in for a failing origin", stands_in, f"stale_if_error={rules.stale_if_error:g}")
