@@ -56,6 +56,9 @@ UNCACHEABLE = frozenset({TOO_LARGE, NO_ROOM, REJECTED, "the store did not accept
 ENDLESS = frozenset({"text/event-stream", "multipart/x-mixed-replace"})
 """Media types of responses that have no end: they pass through, never held, never stored."""
 
+UNAUTHORIZED = 401
+"""Status of an answer that challenges the asker (RFC 9110 §15.5.2)."""
+
 
 class Arriving(NamedTuple):
     """
@@ -205,6 +208,8 @@ class Keeper:
             return DoNotStore("its body is not read (read_until_eof=False)")
         if is_decoded(response) is (not exchange.asked.decoded):
             return DoNotStore("auto_decompress= of this request is not its session's")
+        if response.status == UNAUTHORIZED and _challenges_by_digest(response):
+            return DoNotStore("its Digest challenge is for this request only")
         size, limit = response.content_length, self._core.settings.max_body_size
         if size is not None and limit is not None and size > limit and response.method != "HEAD":
             return DoNotStore(TOO_LARGE)
@@ -472,6 +477,11 @@ def _none() -> None:
 def _described(body: bytes | BodySpool) -> bytes | BodyRef:
     """Give a body as a stored response has it."""
     return body if isinstance(body, bytes) else BodyRef("", body.size)
+
+
+def _challenges_by_digest(response: CachedResponse) -> bool:
+    """Tell whether a 401 gives a nonce: it ages, and what is tried with a new one has the key of the request before."""
+    return any("digest" in value.lower() for value in response.headers.getall(hdrs.WWW_AUTHENTICATE, ()))
 
 
 def _filter_failed() -> bool:

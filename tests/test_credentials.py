@@ -144,6 +144,26 @@ async def test_digest_authentication_works_as_without_a_cache(make: Make, origin
     assert welcomed == 1
 
 
+@pytest.mark.parametrize("options", [{"allowed_codes": range(200, 500)}, {"cache_control": True}], ids=["list", "HTTP"])
+async def test_a_digest_challenge_is_for_one_request(make: Make, origin: Origin, options: dict[str, Any]) -> None:
+    """With a nonce that has aged a client is challenged once more; its next try must reach the origin."""
+    nonce = ""
+
+    @origin.on("/me")
+    async def answer(request: web.Request) -> web.Response:
+        if f'nonce="{nonce}"' in request.headers.get("Authorization", ""):
+            return web.Response(text="welcome")
+        challenge = f'Digest realm="here", nonce="{nonce}"'
+        return web.Response(status=401, headers={"WWW-Authenticate": challenge, "Cache-Control": "max-age=60"})
+
+    session = make(**options)
+    old, new = ({"Authorization": f'Digest username="alice", realm="here", nonce="{one}"'} for one in "ab")
+    for accepted, headers, status in (("a", {}, 401), ("a", {}, 401), ("b", old, 401), ("b", new, 200)):
+        nonce = accepted
+        response = await ask(session, origin.url("/me"), headers=headers)
+        assert (response.status, response.from_cache) == (status, False)
+
+
 # --- what is written down ---
 
 
