@@ -125,12 +125,12 @@ def install(session: ClientSession, cache: CacheMiddleware) -> None:
     """
     middlewares = session._middlewares  # noqa: SLF001
     if not middlewares or (middlewares[-1] is not cache and cache not in middlewares):
-        session._middlewares = (*session._middlewares, cache)  # noqa: SLF001
+        session._middlewares = (*(middlewares or ()), cache)  # noqa: SLF001
 
 
 def installed_cache(session: ClientSession) -> CacheMiddleware | None:
     """Give the cache of *session*: in its chain, or waiting in a TraceConfig for its first request."""
-    for middleware in session._middlewares:  # noqa: SLF001
+    for middleware in session._middlewares or ():  # noqa: SLF001
         if isinstance(middleware, CacheMiddleware):
             return middleware
     for trace_config in session.trace_configs:

@@ -299,6 +299,15 @@ async def test_it_can_be_appended_to_a_live_session(tmp_path: Path, origin: Orig
     assert origin.count == 2
 
 
+async def test_a_session_may_say_that_it_has_no_middlewares(origin: Origin) -> None:
+    trace_config = cache_trace_config(cache=CacheMiddleware(store=MemoryStore()))
+    no_middlewares: Any = None  # which aiohttp takes for none
+    async with ClientSession(middlewares=no_middlewares, trace_configs=[trace_config]) as session:
+        cache = get_cache(session)
+        assert [await is_hit(session, origin.url("/a")) for _ in range(2)] == [False, True]
+        assert get_cache(session) is cache
+
+
 def test_it_comes_frozen_and_needs_no_loop(tmp_path: Path) -> None:
     assert cache_trace_config(tmp_path).on_request_start.frozen
 
