@@ -239,6 +239,8 @@ def check_method(method: object) -> None:
 
 
 async def _stored_under(core: Core, key: str) -> StoredResponse | None:
+    if not isinstance(key, str):
+        raise TypeError(f"key: expected a str, got {key!r}")
     await core.store.secret(patient=True)
     entry = await core.store.get(key)
     return entry if isinstance(entry, StoredResponse) else None
@@ -395,8 +397,6 @@ class Management:
         if url is not None and key is None:
             found = await _stored_for(self._core, url)
         elif key is not None and url is None:
-            if not isinstance(key, str):
-                raise TypeError(f"key: expected a str, got {key!r}")
             stored = await _stored_under(self._core, key)
             found = [] if stored is None else [stored]
         else:

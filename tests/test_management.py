@@ -466,6 +466,9 @@ async def test_what_is_no_key_and_no_method_is_named(cache: CacheMiddleware) -> 
             await ask_for(key=7)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match=r"method: .* got 7"):
             await ask_for("http://a.example/", method=7)  # type: ignore[arg-type]
+    for look_for in (cache.responses.get, cache.responses.delete):
+        with pytest.raises(TypeError, match=r"key: .* got 7"):
+            await look_for(7)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"method: .* got 7"):
         await cache.explain(7, "http://a.example/")  # type: ignore[arg-type]
 
