@@ -116,7 +116,8 @@ def _parse_stale_if_error(name: str, value: object) -> float:
             return _refuse(TypeError, name, value, "a bool, seconds or a timedelta")
 
 
-def _parse_flag(name: str, value: object) -> bool:
+def parse_flag(name: str, value: object) -> bool:
+    """Check what is on or off."""
     return value if isinstance(value, bool) else _refuse(TypeError, name, value, "True or False")
 
 
@@ -426,13 +427,13 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str, object], object]]] = {
     "ignored_params": ("ignored_params", _parse_names),
     "ignored_parameters": ("ignored_params", _parse_names),
     "include_headers": ("include_headers", _parse_headers),
-    "restore_cookies": ("restore_cookies", _parse_flag),
+    "restore_cookies": ("restore_cookies", parse_flag),
     "filter_fn": ("filter_fn", _parse_filter),
-    "cache_control": ("cache_control", _parse_flag),
+    "cache_control": ("cache_control", parse_flag),
     "stale_if_error": ("stale_if_error", _parse_stale_if_error),
     "max_size": ("max_size", parse_bytes),
     "max_body_size": ("max_body_size", parse_bytes),
-    "compress": ("compress", _parse_flag),
+    "compress": ("compress", parse_flag),
     "secret_key": ("secret_keys", parse_secret_keys),
     "namespace": ("namespace", _parse_text),
 }
@@ -493,9 +494,9 @@ class CacheOptions:
     ) -> None:
         said = {
             "expire_after": parse_expire_after("expire_after", expire_after),
-            "refresh": _said(_parse_flag, "refresh", refresh),
-            "only_if_cached": _said(_parse_flag, "only_if_cached", only_if_cached),
-            "disabled": _said(_parse_flag, "disabled", disabled),
+            "refresh": _said(parse_flag, "refresh", refresh),
+            "only_if_cached": _said(parse_flag, "only_if_cached", only_if_cached),
+            "disabled": _said(parse_flag, "disabled", disabled),
             "namespace": _said(_parse_text, "namespace", namespace),
             "stale_if_error": _said(_parse_stale_if_error, "stale_if_error", stale_if_error),
             "trace_request_ctx": trace_request_ctx,

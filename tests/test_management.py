@@ -485,6 +485,11 @@ def test_a_stores_secret_keys_are_checked_when_they_are_given(tmp_path: Path) ->
         DiskStore(tmp_path, max_size=None, secret_keys=7)  # type: ignore[arg-type]
 
 
+def test_whether_a_store_compresses_is_checked_when_it_is_given(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"compress: .* got 'zlib'"):
+        DiskStore(tmp_path, max_size=None, compress="zlib")  # type: ignore[arg-type]
+
+
 async def test_a_stores_one_secret_key_is_no_sequence_of_letters(tmp_path: Path, origin: Origin) -> None:
     for key in ("geheim", b"geheim", ["geheim"]):
         cache = CacheMiddleware(store=DiskStore(tmp_path, max_size=None, secret_keys=key))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from .._codec import Codec, UndecodableError
 from .._errors import StoreError
 from .._model import BodyRef, Entry, StoredResponse
-from .._options import parse_bytes, parse_secret_keys
+from .._options import parse_bytes, parse_flag, parse_secret_keys
 from ._bodies import BodySeal, DiskSpool
 from ._faults import Backoff, store_error
 from ._lane import Lane, Lanes, in_turn
@@ -68,7 +68,7 @@ class DiskStore:
         self._root = Path(os.path.abspath(location(directory)))  # noqa: PTH100 (keeps a symbolic link, which is looked at)
         self._max_size = parse_bytes("max_size", max_size)
         keys = () if secret_keys == () else parse_secret_keys("secret_keys", secret_keys)
-        self._codec = Codec(keys, compress=compress)
+        self._codec = Codec(keys, compress=parse_flag("compress", compress))
         self._seal = BodySeal(keys)
         self._clock = clock
         self._leases = Leases(self._root)
