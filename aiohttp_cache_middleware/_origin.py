@@ -20,6 +20,7 @@ from aiohttp import (
     ServerDisconnectedError,
     hdrs,
 )
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from ._flights import Flight
 from ._guard import logger
@@ -58,6 +59,8 @@ REFRESH_PATIENCE = 300.0
 
 NOT_MODIFIED = 304
 """Status of an answer that confirms what the asker holds (RFC 9110 §15.4.5)."""
+
+_NO_FIELDS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 UNUSABLE = Forward(forward="miss", why="what is stored can't be used")
 
@@ -407,9 +410,10 @@ class Origin:
             self._keeper.renew(exchange, one, flight)
 
     def _origin_response(self, response: ClientResponse, request_time: float) -> OriginResponse:
-        return OriginResponse(
-            response.status, response.headers, request_time, self._core.clock(), response.reason or ""
-        )
+        # What a middleware makes up may have no more than aiohttp asks for.
+        fields = getattr(response, "headers", _NO_FIELDS)
+        reason = getattr(response, "reason", None) or ""
+        return OriginResponse(response.status, fields, request_time, self._core.clock(), reason)
 
     def refresh_in_background(self, exchange: Exchange, revalidate: Revalidate) -> None:
         """Revalidate a response that was handed out stale (RFC 5861 §3); one at a time per key."""

@@ -287,12 +287,15 @@ async def test_closing_a_session_whose_store_fails_raises_nothing(origin: Origin
 
 
 class Wrapper:
-    """Looks like a response; as people wrap them in middlewares."""
+    """Looks like a response; as people wrap them in middlewares, or make them up with less than is there."""
 
-    def __init__(self, response: ClientResponse) -> None:
+    def __init__(self, response: ClientResponse, without: frozenset[str]) -> None:
         self._wrapped = response
+        self._without = without
 
     def __getattr__(self, name: str) -> Any:
+        if name in self._without:
+            raise AttributeError(name)
         return getattr(self._wrapped, name)
 
     async def __aenter__(self) -> Wrapper:
@@ -302,9 +305,12 @@ class Wrapper:
         self._wrapped.release()
 
 
-async def test_what_only_looks_like_a_response_is_passed_on(make: Callable[..., ClientSession], origin: Origin) -> None:
+@pytest.mark.parametrize("without", [frozenset(), frozenset({"headers", "reason"})], ids=["all", "the least"])
+async def test_what_only_looks_like_a_response_is_passed_on(
+    make: Callable[..., ClientSession], origin: Origin, without: frozenset[str]
+) -> None:
     async def wrap(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        return Wrapper(await handler(request))  # type: ignore[return-value]
+        return Wrapper(await handler(request), without)  # type: ignore[return-value]
 
     cache = get_cache(make())
     async with ClientSession(middlewares=[cache, wrap]) as session, session.get(origin.url("/a")) as response:
