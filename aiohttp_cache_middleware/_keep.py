@@ -429,6 +429,7 @@ class Keeper:
     ) -> None:
         """Keep a redirect in hand until it is known whether it was followed, and to what."""
         hop = Hop(self, exchange.key, self.tag(exchange), flight)
+        hop.is_kept_stale = storing.worth_keeping_stale
         scope.arrive(hop)
         template = self._template(exchange, response, origin, storing)
 
@@ -463,7 +464,7 @@ class Keeper:
             stored = hop.response.replace(expires_time=expires_time, redirects_to=led_to.url)
             placement = place(hop.key, self._core.guarded.peek(hop.key), stored)
             for key, entry in placement.puts:
-                self._core.guarded.put(key, entry, tag=hop.tag, is_kept_stale=False)
+                self._core.guarded.put(key, entry, tag=hop.tag, is_kept_stale=hop.is_kept_stale)
             for key in placement.deletes:
                 self._core.guarded.delete(key)
             self._core.counters.stores += 1

@@ -33,10 +33,12 @@ class Hop:
         key: Its primary key.
         tag: The tag of its URL.
         deadline: Monotonic time by which the next request must have come for waiting to be worth while.
+        is_kept_stale: Whether it is of use when it has expired; one that a 304 has renewed is.
     """
 
     response: StoredResponse | None = None
     deadline: float = math.inf
+    is_kept_stale: bool = True
 
     def __init__(self, owner: object, key: str, tag: str, flight: Flight) -> None:
         self.owner = owner

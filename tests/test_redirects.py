@@ -64,6 +64,27 @@ async def test_a_repeated_request_makes_no_network_hop(make: Make, origin: Origi
         assert str(response.real_url) == origin.url("/3?q=1")
 
 
+@pytest.mark.parametrize(
+    ("fields", "options"), [({"ETag": '"1"'}, {}), ({}, {"stale_if_error": True})], ids=["validator", "stale_if_error"]
+)
+async def test_an_expired_hop_that_is_of_use_goes_no_sooner_than_others(
+    make: Make, origin: Origin, clock: Clock, fields: dict[str, Any], options: dict[str, Any]
+) -> None:
+    redirect(origin, "/1", "/2", **fields)
+    origin.text("/2", "the end", ETag='"2"')
+    origin.text("/large", b"x" * 6000)
+    store = MemoryStore(max_size=20_000, clock=clock)
+    cache = CacheMiddleware(store=store, urls_expire_after={"*/1": 10, "*/2": 10}, **options)
+    session = make(cache=cache)
+    await ask(session, origin.url("/large"))
+    await ask(session, origin.url("/1"))
+    clock.advance(10)
+    for number in range(2):
+        await ask(session, origin.url("/large"), params={"number": str(number)})
+    assert await cache.contains(origin.url("/1"))
+    assert not await cache.contains(origin.url("/large"))
+
+
 async def test_the_hops_of_a_hit_are_hits(make: Make, origin: Origin) -> None:
     redirect(origin, "/1", "/2", X_Hop="1")
     session = make()

@@ -133,12 +133,10 @@ def may_store(request: Request, response: OriginResponse, rules: Rules, now: flo
     expires_time = _expiration(rules).expires_time(now)
     if expires_time <= now:
         return DoNotStore("expire_after leaves it no lifetime")
-    has_validator = _ETAG in response.fields or _LAST_MODIFIED in response.fields
-    can_be_validated = has_validator and request.method in VALIDATED_METHODS
     return Store(
         expires_time,
         selecting_names(request, response),
-        worth_keeping_stale=can_be_validated or rules.stale_if_error > 0,
+        worth_keeping_stale=_is_worth_keeping_stale(request, response, rules),
     )
 
 
@@ -197,7 +195,11 @@ def may_store_hop(request: Request, response: OriginResponse, rules: Rules, now:
     """Decide whether a redirect may be stored if it leads to a stored response, whose lifetime it then gets."""
     if response.status not in REDIRECTS or "Location" not in response.fields:
         return DoNotStore("not a redirect")
-    return Store(FOREVER, selecting_names(request, response), worth_keeping_stale=False)
+    return Store(
+        FOREVER,
+        selecting_names(request, response),
+        worth_keeping_stale=_is_worth_keeping_stale(request, response, rules),
+    )
 
 
 def may_keep(stored: StoredResponse) -> bool:
@@ -269,6 +271,11 @@ def _expiration(rules: Rules) -> Expiration:
 
 def _allowed_codes(rules: Rules) -> frozenset[int]:
     return DEFAULT_CODES if rules.allowed_codes is None else rules.allowed_codes
+
+
+def _is_worth_keeping_stale(request: Request, response: OriginResponse, rules: Rules) -> bool:
+    has_validator = _ETAG in response.fields or _LAST_MODIFIED in response.fields
+    return (has_validator and request.method in VALIDATED_METHODS) or rules.stale_if_error > 0
 
 
 def _age(stored: StoredResponse, now: float) -> float:
