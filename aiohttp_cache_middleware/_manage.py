@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -254,7 +254,7 @@ async def _stored_for(core: Core, url: str | URL) -> list[StoredResponse]:
     return [one for one in found if isinstance(one, StoredResponse)]
 
 
-_DISABLED: ContextVar[frozenset[int]] = ContextVar("aiohttp_cache_middleware_disabled", default=frozenset())
+_DISABLED: ContextVar[tuple[int, ...]] = ContextVar("aiohttp_cache_middleware_disabled", default=())
 
 
 class _Disabled(AbstractContextManager[None], AbstractAsyncContextManager[None]):
@@ -262,14 +262,16 @@ class _Disabled(AbstractContextManager[None], AbstractAsyncContextManager[None])
 
     def __init__(self, cache: Management) -> None:
         self._cache = cache
-        self._outer: list[frozenset[int]] = []
 
     def __enter__(self) -> None:
-        self._outer.append(_DISABLED.get())
-        _DISABLED.set(self._outer[-1] | {id(self._cache)})
+        _DISABLED.set((*_DISABLED.get(), id(self._cache)))
 
     def __exit__(self, *error: object) -> None:
-        _DISABLED.set(self._outer.pop())
+        # Nothing is kept here: the same object may be entered by many tasks at once.
+        disabled = list(_DISABLED.get())
+        with suppress(ValueError):  # it may end where it did not begin, as fixtures of tests do
+            disabled.remove(id(self._cache))
+        _DISABLED.set(tuple(disabled))
 
     async def __aenter__(self) -> None:
         self.__enter__()

@@ -86,6 +86,24 @@ async def test_disabled_may_be_nested_and_ends_one_by_one(cache: CacheMiddleware
     assert not cache.is_disabled
 
 
+async def test_disabled_may_be_entered_by_several_tasks_at_once(cache: CacheMiddleware) -> None:
+    block = cache.disabled()
+    has_entered, may_leave = asyncio.Event(), asyncio.Event()
+
+    async def inner() -> bool:
+        with block:
+            has_entered.set()
+            await may_leave.wait()
+        return cache.is_disabled
+
+    with block:
+        task = asyncio.create_task(inner())
+        await has_entered.wait()
+    assert not cache.is_disabled
+    may_leave.set()
+    assert await task  # it was started inside
+
+
 async def test_disabled_is_for_its_own_task_and_its_own_cache(
     cache: CacheMiddleware, session: ClientSession, origin: Origin
 ) -> None:
