@@ -236,7 +236,10 @@ class CacheMiddleware(Management):
             if exchange.scope.followed:
                 self._keeper.keep_hops(exchange, stored)
         if core.settings.restore_cookies:
-            restore_cookies(exchange.request.session.cookie_jar, stored, response.url, now)
+            try:
+                restore_cookies(exchange.request.session.cookie_jar, stored, response.url, now)
+            except Exception as error:  # noqa: BLE001 (a cookie jar of the caller's may do anything)
+                core.guarded.failed(error)
         return response
 
     async def _passes_filter(self, exchange: Exchange, reuse: Reuse) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.cookies import Morsel
 from typing import Any
 
 import pytest
@@ -55,6 +56,19 @@ async def test_restore_cookies_gives_them_back(make: Make, origin: Origin) -> No
     session = make(cookie_jar=unsafe_jar(), restore_cookies=True)
     assert await is_hit(session, origin.url("/login"))
     assert jar_of(session) == {"user": "alice"}
+
+
+class Unlisted(CookieJar):
+    """A jar of the caller's that can't be iterated over, which aiohttp never does."""
+
+    def __iter__(self) -> Iterator[Morsel[str]]:
+        raise NotImplementedError
+
+
+async def test_a_jar_that_fails_harms_no_hit(make: Make, origin: Origin) -> None:
+    setting(origin, "/login", "user=alice; Path=/")
+    session = make(cookie_jar=Unlisted(), restore_cookies=True)
+    assert [await is_hit(session, origin.url("/login")) for _ in range(2)] == [False, True]
 
 
 async def test_restore_cookies_replaces_none_that_the_jar_holds(make: Make, origin: Origin) -> None:
