@@ -178,9 +178,9 @@ class Origin:
 
     async def _is_brought_by_another(self, exchange: Exchange, key: str) -> bool:
         flight = self._core.flights.get(key)
-        if flight is not None and self._core.flights.is_outdated(flight, self._keeper.tag(exchange)):
-            return False
         if flight is not None:
+            if self._core.flights.is_outdated(flight, self._keeper.tag(exchange)):
+                return False
             if flight.leads_on and exchange.scope is not None and exchange.scope.holds_hops:
                 return False  # it may lead to where this request comes from, and wait for it in turn
             is_brought = await flight.wait()
