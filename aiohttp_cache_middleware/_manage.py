@@ -148,7 +148,7 @@ class _Mapping(Generic[T]):
             yield value
 
     def _items(self) -> AsyncIterator[tuple[str, T]]:
-        raise NotImplementedError
+        raise NotImplementedError  # what there is, each mapping tells
 
 
 class Responses(_Mapping[StoredEntry]):

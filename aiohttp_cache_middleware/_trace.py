@@ -35,46 +35,50 @@ class CacheTraceConfig(TraceConfig):
         self._starting, self._ending = _Starting(self), _Ending(self)
         for signal in (self._starting, self._ending):
             # For who looks at its receivers, or takes them over.
-            signal.append(signal.send)  # type: ignore[arg-type]
+            signal.append(signal.send)  # type: ignore[arg-type]  # mypy takes a bare Signal for one without arguments
             signal.freeze()
         self.freeze()
 
     @property
-    def on_request_start(self) -> _Starting:  # type: ignore[override]  # a Signal, but of `send` with names
+    def on_request_start(self) -> _Starting:  # type: ignore[override]  # a Signal, whose parameters are named below
         """Puts the cache where it belongs."""
         return self._starting
 
     @property
-    def on_request_end(self) -> _Ending:  # type: ignore[override]
+    def on_request_end(self) -> _Ending:  # type: ignore[override]  # likewise
         """Ends the scope of the request."""
         return self._ending
 
 
-# Every request sends these two. To do the work here, not in a receiver that is awaited, saves a hit 3 % of its work.
+# Every request sends the first two. To do the work there, not in a receiver that is awaited, saves 3 % of a hit's.
+# The scope is another's where one TraceConfig is made of several, with a context of its own.
 
 
 class _Starting(Signal):
     _owner: CacheTraceConfig
 
-    async def send(  # type: ignore[override]
+    async def send(  # type: ignore[override]  # with what aiohttp sends, instead of anything
         self, session: ClientSession, scope: SimpleNamespace, params: TraceRequestStartParams
     ) -> None:
         install(session, self._owner.cache)
 
 
 class _Ending(Signal):
-    async def send(  # type: ignore[override]
+    async def send(  # type: ignore[override]  # likewise
         self, session: ClientSession, scope: SimpleNamespace, params: TraceRequestEndParams
     ) -> None:
-        scope.leave()
+        if isinstance(scope, RequestScope):
+            scope.leave()
 
 
 async def _follow(session: ClientSession, scope: SimpleNamespace, params: TraceRequestRedirectParams) -> None:
-    scope.follow()
+    if isinstance(scope, RequestScope):
+        scope.follow()
 
 
 async def _leave(session: ClientSession, scope: SimpleNamespace, params: TraceRequestExceptionParams) -> None:
-    scope.leave()
+    if isinstance(scope, RequestScope):
+        scope.leave()
 
 
 def cache_trace_config(

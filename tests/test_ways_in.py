@@ -312,14 +312,17 @@ def test_it_comes_frozen_and_needs_no_loop(tmp_path: Path) -> None:
     assert cache_trace_config(tmp_path).on_request_start.frozen
 
 
-async def test_its_receivers_may_be_taken_over(origin: Origin) -> None:
-    """As by who makes one TraceConfig of several."""
+@pytest.mark.parametrize("has_own_context", [False, True])
+async def test_its_receivers_may_be_taken_over(origin: Origin, *, has_own_context: bool) -> None:
+    """As by who makes one TraceConfig of several, perhaps with a context of its own."""
     theirs = cache_trace_config(cache=CacheMiddleware(store=MemoryStore()))
-    both = TraceConfig(theirs.trace_config_ctx)  # type: ignore[arg-type]
+    both = TraceConfig() if has_own_context else TraceConfig(theirs.trace_config_ctx)  # type: ignore[arg-type]
     for name in ("on_request_start", "on_request_redirect", "on_request_end", "on_request_exception"):
         getattr(both, name).extend(getattr(theirs, name))
+    origin.text("/go", "go on", 302, Location="/a")
     async with ClientSession(trace_configs=[both]) as session:
         assert [await is_hit(session, origin.url("/a")) for _ in range(2)] == [False, True]
+        assert await is_hit(session, origin.url("/go"))
 
 
 async def test_one_serves_many_sessions(origin: Origin) -> None:
